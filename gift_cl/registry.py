@@ -82,7 +82,8 @@ class Registry(Generic[T]):
         try:
             return entry.factory(*positional, **named)
         except TypeError as error:
-            raise ValueError(f"Bad option value in {self.kind} `{spec}`: {error}.") from None
+            reason = str(error).rstrip(".")
+            raise ValueError(f"Bad option value in {self.kind} `{spec}`: {reason}.") from None
 
 
 def parse_options(spec: str) -> tuple[list[Option], dict[str, Option]]:

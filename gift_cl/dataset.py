@@ -1,0 +1,160 @@
+"""`DistilledDataset`: the one thing that travels between distillers, memories and evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from gift_cl.codecs import EncodedImages, build_codec
+from gift_cl.ledger import Ledger, label_nbytes
+from gift_cl.normalization import Normalization
+from gift_cl.soft_labels import SoftLabels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where exemplars come from.
+
+    Args:
+        method: Distiller, as a spec: ``"rded:factor=2"``.
+        source: The data they were made from, in words.
+        teacher: The model that scored or labelled them, in words.
+        teacher_classes: Classes that this teacher had seen.
+        oracle: Whether it labelled classes it should not know.
+        hashes: SHA-256 of the source files by name.
+    """
+
+    method: str = "unknown"
+    source: str = "unknown"
+    teacher: str = "none"
+    teacher_classes: tuple[int, ...] = ()
+    oracle: bool = False
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledDataset:
+    """Exemplars with their labels, as stored.
+
+    Args:
+        encoded: ``N`` images after the codec.
+        labels: Hard labels, int64 (N,), in [0, num_classes).
+        num_classes: ``C``.
+        soft_labels: Stored teacher logits, if any.
+        factor: Mosaic factor; an image holds ``factor``² patches.
+        normalization: What a network trained on these images should apply, if known.
+        provenance: Where they come from.
+
+    Raises:
+        ValueError: If the parts do not fit together.
+    """
+
+    encoded: EncodedImages
+    labels: Tensor
+    num_classes: int
+    soft_labels: SoftLabels | None = None
+    factor: int = 1
+    normalization: Normalization | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        labels = self.labels
+        if labels.dtype != torch.int64 or labels.shape != (len(self.encoded),):
+            raise ValueError(
+                f"Expected `labels` of int64 ({len(self.encoded)},), one for each image, got "
+                f"{labels.dtype} {tuple(labels.shape)}."
+            )
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise ValueError(
+                f"Expected `labels` in [0, {self.num_classes}), got "
+                f"[{int(labels.min())}, {int(labels.max())}]. Check `num_classes`."
+            )
+        if self.factor < 1:
+            raise ValueError(f"Expected `factor` of at least 1, got {self.factor}.")
+        if self.soft_labels is not None:
+            self._check_soft_labels(self.soft_labels)
+
+    def _check_soft_labels(self, soft: SoftLabels) -> None:
+        counts = torch.bincount(self.labels, minlength=self.num_classes).tolist()
+        for label, count in enumerate(counts):
+            if count and label not in soft.covered:
+                raise ValueError(f"Expected soft labels for class {label}, got none. Relabel it.")
+        widths = sum(len(c) * counts[label] for label, c in soft.covered.items())
+        if widths * soft.num_views != soft.values.numel():
+            raise ValueError(
+                f"Expected {widths * soft.num_views} soft-label values for these exemplars, got "
+                f"{soft.values.numel()}."
+            )
+        if any(not 0 <= c < self.num_classes for row in soft.covered.values() for c in row):
+            raise ValueError(f"Expected soft labels of classes in [0, {self.num_classes}).")
+        if soft.views is not None and soft.views.shape[:2] != (len(self), soft.num_views):
+            raise ValueError(
+                f"Expected `views` for {len(self)} images and {soft.num_views} views, got "
+                f"{tuple(soft.views.shape)}."
+            )
+
+    @classmethod
+    def from_images(
+        cls,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        num_classes: int,
+        codec: str = "raw",
+        factor: int = 1,
+        normalization: Normalization | None = None,
+        provenance: Provenance | None = None,
+    ) -> DistilledDataset:
+        """Encode ``images``, uint8 (N, C, H, W), with the named codec."""
+        return cls(
+            encoded=build_codec(codec).encode(images),
+            labels=labels.cpu(),
+            num_classes=num_classes,
+            factor=factor,
+            normalization=normalization,
+            provenance=provenance or Provenance(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    @property
+    def images(self) -> Tensor:
+        """The images as a student sees them: decoded, uint8 (N, C, H, W)."""
+        return self.encoded.decode()
+
+    @property
+    def classes(self) -> list[int]:
+        """Classes that have an exemplar, ascending."""
+        return [int(c) for c in self.labels.unique()]
+
+    @property
+    def images_per_class(self) -> dict[int, int]:
+        """Number of exemplars of each class."""
+        classes, counts = self.labels.unique(return_counts=True)
+        return {int(c): int(n) for c, n in zip(classes, counts, strict=True)}
+
+    def ledger(self, *, teacher_bytes: int = 0) -> Ledger:
+        """Bytes by part; a teacher that has to be kept is charged by whoever keeps it."""
+        soft = 0 if self.soft_labels is None else self.soft_labels.nbytes(self.num_classes)
+        return Ledger(
+            pixels=self.encoded.nbytes,
+            labels=len(self) * label_nbytes(self.num_classes),
+            soft_labels=soft,
+            teacher=teacher_bytes,
+        )
+
+    def select(self, indices: Tensor) -> DistilledDataset:
+        """The exemplars at ``indices``, int64 (n,)."""
+        soft = None
+        if self.soft_labels is not None:
+            soft = self.soft_labels.select(indices, self.labels)
+        return replace(
+            self,
+            encoded=self.encoded.select(indices),
+            labels=self.labels[indices],
+            soft_labels=soft,
+        )
