@@ -14,7 +14,6 @@ import random
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -29,8 +28,11 @@ from experiments.build import avalanche_sample, build_strategy
 from experiments.config import Config
 from experiments.data import ImageData, hold_out, load_data
 from experiments.evaluation import evaluate, forgetting
+from experiments.model_clock import ModelClock
+from experiments.quiet import quiet_avalanche
 from experiments.rows import Row, append_rows
 from gift_cl.dataset_file import save_dataset
+from gift_cl.files import replacing
 from gift_cl.ledger import Ledger
 from gift_cl.tracking import make_tracker
 
@@ -45,6 +47,8 @@ def run(config: Config, data: ImageData | None = None) -> list[Row]:
     Returns:
         The rows.
     """
+    out = Path(config.out)
+    require_writable(out)
     seed_everything(config.seed)
     data = data or load_data(config.data)
     if config.evaluate_on == "validation":
@@ -56,7 +60,7 @@ def run(config: Config, data: ImageData | None = None) -> list[Row]:
         augmentation=config.augmentation,
     )
     strategy = build_strategy(config, stream)
-    out = Path(config.out)
+    clock = ModelClock(strategy)
     run_id = run_name(config)
     tracker = make_tracker(
         config.tracking,
@@ -69,8 +73,9 @@ def run(config: Config, data: ImageData | None = None) -> list[Row]:
     history: list[list[float]] = []
     rows: list[Row] = []
     for experience in stream.benchmark.train_stream:
-        start = time.perf_counter()
-        metrics = strategy.train(experience)
+        start, model_start = time.perf_counter(), clock.seconds
+        with quiet_avalanche():
+            metrics = strategy.train(experience)
         seconds = time.perf_counter() - start
         number = experience.current_experience
         knowledge = evaluate(strategy, stream, number)
@@ -83,6 +88,7 @@ def run(config: Config, data: ImageData | None = None) -> list[Row]:
             "accuracy_by_experience": knowledge.by_experience,
             "forgetting": forgetting(history),
             "seconds": seconds,
+            "model_seconds": clock.seconds - model_start,
             "confusion": knowledge.confusion.tolist() if is_last else None,
             "class_names": list(data.class_names) if is_last else None,
             "memory_file": f"memory/{run_id}.safetensors" if is_last and config.is_gift else None,
@@ -95,6 +101,18 @@ def run(config: Config, data: ImageData | None = None) -> list[Row]:
         tracker.log(_numbers(row, metrics), step=number)
     _finish(tracker, rows[-1], out)
     return rows
+
+
+def require_writable(folder: Path) -> None:
+    """Find out before the training, not after it, whether results can be written.
+
+    Raises:
+        OSError: If they cannot; the message names the folder.
+    """
+    probe = folder / ".writable"
+    with replacing(probe):
+        pass
+    probe.unlink()
 
 
 def seed_everything(seed: int) -> None:
@@ -241,5 +259,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message="no QP solvers found")
     sys.exit(main())

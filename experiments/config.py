@@ -23,8 +23,8 @@ class Config:
     Args:
         data: ``digits``, or an ImageFolder: a folder or zip with train/<class>/ and test/<class>/.
         experiences: Number of experiences; it has to divide the number of classes.
-        strategy: naive, replay, der, er_ace, gdumb (Avalanche's), gift, gift_dumb (ours), or joint, which trains
-            on all data so far.
+        strategy: naive, replay, der, er_ace, gdumb (Avalanche's), gift, gift_dumb (ours), or joint, which
+            trains on all data so far.
         protocol: ``rehearsal`` or ``memory_only``, for the strategy gift; the others have one each.
         budget_bytes: Bytes of everything that is kept between experiences.
         per_class: Exemplars of each class, in the place of a budget in bytes (gift and gift_dumb only).
@@ -34,6 +34,8 @@ class Config:
         loss: Loss on the exemplars: gift:weight=W, cosine, kl:temperature=T,t2=B, softce, mse, ce, mse_ce or
             softce_ce.
         memory_weight: Factor of that loss.
+        balance: Let every class count the same, old or new (gift and gift_dumb).
+        criterion: Loss on the current data of gift and gift_dumb: ce, or gift on hard labels.
         extension: Logits of classes that a label's teacher did not know: row_min, row_mean or zero.
         augmentation: none, crop:pad=P or crop_flip:pad=P, of current data and exemplars alike.
         model: mlp, conv3 to conv6 or resnet18_modified, with options: ``conv3:width=64``.
@@ -64,8 +66,10 @@ class Config:
     exemplars: str = "herding"
     codec: str = "quantize:2"
     labels: str = "stored"
-    loss: str = "gift:weight=0.5"
+    loss: str = "gift:weight=0.8"
     memory_weight: float = 10.0
+    balance: bool = False
+    criterion: Literal["ce", "gift"] = "ce"
     extension: Literal["row_min", "row_mean", "zero"] = "row_min"
     augmentation: str = "none"
     model: str = "mlp:hidden=128"

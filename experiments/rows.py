@@ -25,11 +25,7 @@ MEMORY_AXES = ("exemplars", "codec", "labels", "loss")
 
 # Settings that any strategy has: a label shows them where they differ between any two rows.
 _COMMON_AXES = ("benchmark", "num_experiences", "model", "head", "budget_bytes", "evaluated_on")
-_COMMON_CONFIG = ("optimizer", "lr", "momentum", "weight_decay") + (
-    "epochs",
-    "batch_size",
-    "augmentation",
-)
+_TRAINING = ("optimizer", "lr", "momentum", "weight_decay", "epochs", "batch_size", "augmentation")
 _AXES = ("strategy", *MEMORY_AXES, "protocol", *_COMMON_AXES, "oracle")
 # Parts of a configuration that columns of a row already say, or that are no setting of an arm.
 _NOT_IN_KEY = {*_AXES, "seed", "class_order_seed", "data", "experiences", "evaluate_on"} | {
@@ -138,7 +134,7 @@ def arm_labels(rows: Sequence[Row], *, ignore: Collection[str] = ()) -> dict[Arm
         family = [s for s in settings.values() if _family(s["strategy"]) == _family(strategy)]
         shown = {name for name in own if _differs(name, twins)}
         shown |= {name for name in MEMORY_AXES if _differs(name, family)}
-        for name in (*_COMMON_AXES, *_COMMON_CONFIG):
+        for name in (*_COMMON_AXES, *_TRAINING):
             if _differs(name, settings.values(), (None, "-")) and own.get(name) is not None:
                 shown.add(name)
         labels[key] = _label(own, shown - set(ignore))
@@ -167,9 +163,9 @@ class Statistic:
     n: int
 
     def text(self, *, scale: float = 1.0, digits: int = 1) -> str:
-        """``61.5 ± 1.2``; without a deviation when there is one value, ``–`` when there is none."""
+        """``61.5 ± 1.2``; without a deviation when there is one value, ``-`` when there is none."""
         if self.n == 0:
-            return "–"
+            return "-"
         mean = f"{self.mean * scale:.{digits}f}"
         return mean if math.isnan(self.sd) else f"{mean} ± {self.sd * scale:.{digits}f}"
 
@@ -269,7 +265,7 @@ def make_arms(rows: Sequence[Row]) -> list[Arm]:
     labels = arm_labels(kept)
     groups = group_by_arm(kept)
     arms = [Arm(key=key, label=labels[key], rows=tuple(group)) for key, group in groups.items()]
-    return sorted(arms, key=lambda arm: -arm.accuracy.mean)
+    return sorted(arms, key=lambda arm: (math.isnan(arm.accuracy.mean), -arm.accuracy.mean))
 
 
 def format_bytes(count: float) -> str:
@@ -351,7 +347,8 @@ def _differs(name: str, settings: Iterable[dict[str, Any]], besides: Collection[
 
 def _label(settings: dict[str, Any], shown: Collection[str]) -> str:
     words = [settings["strategy"]]
-    words += [_word(name, value) for name, value in settings.items() if name in shown]
+    named = [name for name in settings if name in shown and name not in ("strategy", "oracle")]
+    words += [_word(name, settings[name]) for name in named]
     if settings["oracle"]:
         words.append("oracle teacher")
     return " · ".join(words)
@@ -362,6 +359,8 @@ def _word(name: str, value: Any) -> str:
         return "no budget" if value is None else f"{value:,} B"
     if name == "num_experiences":
         return f"{value} experiences"
-    if name in (*MEMORY_AXES, "benchmark", "protocol", "model", "evaluated_on") and value:
+    if name == "evaluated_on":
+        return f"on {value}"
+    if name in (*MEMORY_AXES, "benchmark", "protocol", "model") and value:
         return str(value)
     return f"{name}={value}"

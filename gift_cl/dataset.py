@@ -13,6 +13,8 @@ from gift_cl.ledger import Ledger, label_nbytes
 from gift_cl.normalization import Normalization
 from gift_cl.soft_labels import SoftLabels
 
+_MOST_CLASSES = 1 << 31  # so that a label fits four bytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
@@ -35,14 +37,14 @@ class Provenance:
     hashes: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DistilledDataset:
     """Exemplars with their labels, as stored.
 
     Args:
         encoded: ``N`` images after the codec.
-        labels: Hard labels, int64 (N,), in [0, num_classes).
-        num_classes: ``C``.
+        labels: Hard labels, int64 (N,) on the CPU, in [0, num_classes).
+        num_classes: ``C``, at least 1.
         soft_labels: Stored teacher logits, if any.
         factor: Mosaic factor; an image holds ``factor``² patches.
         normalization: What a network trained on these images should apply, if known.
@@ -61,12 +63,14 @@ class DistilledDataset:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
-        labels = self.labels
-        if labels.dtype != torch.int64 or labels.shape != (len(self.encoded),):
+        labels, shape = self.labels, (len(self.encoded),)
+        if labels.dtype != torch.int64 or labels.shape != shape or labels.device.type != "cpu":
             raise ValueError(
-                f"Expected `labels` of int64 ({len(self.encoded)},), one for each image, got "
-                f"{labels.dtype} {tuple(labels.shape)}."
+                f"Expected `labels` of int64 {shape} on the CPU, one for each image, got "
+                f"{labels.dtype} {tuple(labels.shape)} on {labels.device}."
             )
+        if not 1 <= self.num_classes <= _MOST_CLASSES:
+            raise ValueError(f"Expected `num_classes` in [1, {_MOST_CLASSES}], got {self.num_classes}.")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             raise ValueError(
                 f"Expected `labels` in [0, {self.num_classes}), got "
@@ -78,11 +82,10 @@ class DistilledDataset:
             self._check_soft_labels(self.soft_labels)
 
     def _check_soft_labels(self, soft: SoftLabels) -> None:
-        counts = torch.bincount(self.labels, minlength=self.num_classes).tolist()
-        for label, count in enumerate(counts):
-            if count and label not in soft.covered:
-                raise ValueError(f"Expected soft labels for class {label}, got none. Relabel it.")
-        widths = sum(len(c) * counts[label] for label, c in soft.covered.items())
+        counts = self.images_per_class
+        if missing := [label for label in counts if label not in soft.covered]:
+            raise ValueError(f"Expected soft labels for class {missing[0]}, got none. Relabel it.")
+        widths = sum(len(soft.covered[label]) * count for label, count in counts.items())
         if widths * soft.num_views != soft.values.numel():
             raise ValueError(
                 f"Expected {widths * soft.num_views} soft-label values for these exemplars, got "
@@ -148,13 +151,14 @@ class DistilledDataset:
         )
 
     def select(self, indices: Tensor) -> DistilledDataset:
-        """The exemplars at ``indices``, int64 (n,)."""
+        """The exemplars at ``indices``, int64 (n,), in that order; one may appear several times.
+
+        Raises:
+            TypeError: If the indices are not whole numbers.
+            ValueError: If one is out of range.
+        """
+        encoded = self.encoded.select(indices)  # first, because it checks the indices
         soft = None
         if self.soft_labels is not None:
             soft = self.soft_labels.select(indices, self.labels)
-        return replace(
-            self,
-            encoded=self.encoded.select(indices),
-            labels=self.labels[indices],
-            soft_labels=soft,
-        )
+        return replace(self, encoded=encoded, labels=self.labels[indices], soft_labels=soft)

@@ -18,10 +18,13 @@ from torch import Tensor
 from gift_cl.codecs import EncodedImages
 from gift_cl.dataset import DistilledDataset, Provenance
 from gift_cl.files import replacing
+from gift_cl.ledger import label_nbytes
 from gift_cl.normalization import Normalization
 from gift_cl.soft_labels import SoftLabels
 
 FORMAT = "gift-cl/1"
+
+_UNSIGNED = {1: torch.uint8, 2: torch.uint16, 4: torch.int32}  # by bytes; four are never all used
 
 
 class DamagedFileError(ValueError):
@@ -29,17 +32,25 @@ class DamagedFileError(ValueError):
 
 
 def save_dataset(dataset: DistilledDataset, path: str | os.PathLike[str]) -> None:
-    """Write a data set; an existing file is replaced only when the new one is complete."""
+    """Write a data set, equal ones as equal bytes; an old file is replaced when the new one is complete.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
     from safetensors.torch import save_file
 
     tensors = {name: t.contiguous() for name, t in _to_tensors(dataset).items()}
-    header = _header(dataset) | {"sha256": {name: _sha256(t) for name, t in tensors.items()}}
+    header = _header(dataset) | {"tensors": {name: _describe(t) for name, t in tensors.items()}}
+    text = _canonical(header | {"sha256": _sha256(_canonical(header).encode())})
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"gift_cl": json.dumps(header)})
+        # One entry only: safetensors writes several in any order.
+        save_file(tensors, temporary, metadata={"gift_cl": text})
 
 
 def load_dataset(path: str | os.PathLike[str]) -> DistilledDataset:
-    """Read a data set that `save_dataset` wrote.
+    """Read a data set that `save_dataset` wrote; what comes back does not depend on the file any more.
+
+    The hashes of everything are verified, and the first image is decoded.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -52,28 +63,31 @@ def load_dataset(path: str | os.PathLike[str]) -> DistilledDataset:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
-        header = json.loads(metadata.get("gift_cl", "null"))
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise ValueError(f"its metadata does not say `{FORMAT}`")
-        _verify_hashes(tensors, header)
-        return _from_tensors(tensors, header)
+            # Tensors would change, or end the process, with the file that they are mapped from.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        header = _verified_header(metadata)
+        _verify_tensors(tensors, header)
+        dataset = _from_tensors(tensors, header)
+        dataset.encoded.select(range(min(len(dataset), 1))).decode()
     except (
         SafetensorError,
         ValueError,
         TypeError,
-        KeyError,
+        LookupError,
         AttributeError,
         RuntimeError,
+        OverflowError,
     ) as error:
+        reason = str(error).rstrip(".")
         raise DamagedFileError(
-            f"Cannot read `{os.fspath(path)}` as a distilled data set: {error}. "
+            f"Cannot read `{os.fspath(path)}` as a distilled data set: {reason}. "
             "Get the file again, or write it again with `save_dataset`."
         ) from error
+    return dataset
 
 
 def _header(dataset: DistilledDataset) -> dict[str, Any]:
-    soft = dataset.soft_labels
+    soft, provenance = dataset.soft_labels, dataset.provenance
     return {
         "format": FORMAT,
         "codec": dataset.encoded.codec,
@@ -82,72 +96,116 @@ def _header(dataset: DistilledDataset) -> dict[str, Any]:
         "num_classes": dataset.num_classes,
         "factor": dataset.factor,
         "normalization": None if dataset.normalization is None else asdict(dataset.normalization),
-        "provenance": asdict(dataset.provenance),
+        "provenance": {
+            "method": provenance.method,
+            "source": provenance.source,
+            "teacher": provenance.teacher,
+            "teacher_classes": list(provenance.teacher_classes),
+            "oracle": provenance.oracle,
+            "hashes": dict(provenance.hashes),
+        },
         "covered": None if soft is None else {str(k): list(v) for k, v in soft.covered.items()},
         "num_views": None if soft is None else soft.num_views,
     }
 
 
 def _to_tensors(dataset: DistilledDataset) -> dict[str, Tensor]:
+    """The tensors of a file; together as many bytes as the ledger says."""
     encoded, soft = dataset.encoded, dataset.soft_labels
-    tensors = {"pixels": encoded.payload, "shared": encoded.shared, "labels": dataset.labels}
+    labels = dataset.labels.to(_UNSIGNED[label_nbytes(dataset.num_classes)])
+    tensors = {"pixels": encoded.payload, "shared": encoded.shared, "labels": labels}
     if encoded.lengths is not None:
-        tensors["lengths"] = encoded.lengths
+        entry = int((encoded.nbytes_each - encoded.lengths).max()) if len(encoded) else 2
+        tensors["lengths"] = encoded.lengths.to(_UNSIGNED[entry])
     if soft is not None:
         tensors["soft_labels"] = soft.values
         if soft.views is not None:
             tensors["views"] = soft.views
-    narrow = {name: _narrow(tensors[name]) for name in ("labels", "lengths") if name in tensors}
-    return tensors | narrow
-
-
-def _narrow(values: Tensor) -> Tensor:
-    """Non-negative integers in the narrowest unsigned type that holds them."""
-    largest = int(values.max()) if len(values) else 0
-    for dtype, limit in ((torch.uint8, 1 << 8), (torch.uint16, 1 << 16), (torch.int32, 1 << 31)):
-        if largest < limit:
-            return values.to(dtype)
-    return values
+    return tensors
 
 
 def _from_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> DistilledDataset:
-    lengths = tensors["lengths"].to(torch.int64) if "lengths" in tensors else None
-    channels, height, width = (int(v) for v in header["image_shape"])
+    channels, height, width = (_whole(v) for v in header["image_shape"])
     encoded = EncodedImages(
         codec=str(header["codec"]),
         image_shape=(channels, height, width),
         payload=tensors["pixels"],
-        lengths=lengths,
-        num_images=int(header["num_images"]),
+        lengths=_widened(tensors["lengths"]) if "lengths" in tensors else None,
+        num_images=_whole(header["num_images"]),
         shared=tensors["shared"],
     )
     soft = None
     if header["covered"] is not None:
-        covered = {int(k): tuple(int(c) for c in v) for k, v in header["covered"].items()}
-        soft = SoftLabels(tensors["soft_labels"], covered, int(header["num_views"]), tensors.get("views"))
-    norm, provenance = header["normalization"], dict(header["provenance"])
-    provenance["teacher_classes"] = tuple(int(c) for c in provenance["teacher_classes"])
+        covered = {int(k): tuple(_whole(c) for c in v) for k, v in header["covered"].items()}
+        soft = SoftLabels(tensors["soft_labels"], covered, _whole(header["num_views"]), tensors.get("views"))
+    elif "soft_labels" in tensors or "views" in tensors:
+        raise ValueError("it holds soft labels, and does not say of which classes")
+    norm = header["normalization"]
+    if norm is not None:
+        norm = Normalization(tuple(map(float, norm["mean"])), tuple(map(float, norm["std"])))
     return DistilledDataset(
         encoded=encoded,
-        labels=tensors["labels"].to(torch.int64),
-        num_classes=int(header["num_classes"]),
+        labels=_widened(tensors["labels"]),
+        num_classes=_whole(header["num_classes"]),
         soft_labels=soft,
-        factor=int(header["factor"]),
-        normalization=norm and Normalization(tuple(norm["mean"]), tuple(norm["std"])),
-        provenance=Provenance(**provenance),
+        factor=_whole(header["factor"]),
+        normalization=norm,
+        provenance=_provenance(header["provenance"]),
     )
 
 
-def _verify_hashes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    hashes = header["sha256"]
-    if set(hashes) != set(tensors):
-        raise ValueError(f"it should hold {sorted(hashes)}, and holds {sorted(tensors)}")
+def _provenance(header: Mapping[str, Any]) -> Provenance:
+    return Provenance(
+        method=str(header["method"]),
+        source=str(header["source"]),
+        teacher=str(header["teacher"]),
+        teacher_classes=tuple(_whole(c) for c in header["teacher_classes"]),
+        oracle=bool(header["oracle"]),
+        hashes={str(name): str(value) for name, value in header["hashes"].items()},
+    )
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"its metadata say {value!r} for a whole number")
+    return value
+
+
+def _widened(values: Tensor) -> Tensor:
+    if values.dtype not in _UNSIGNED.values():
+        raise ValueError(f"it holds {values.dtype} in place of whole numbers")
+    return values.to(torch.int64)
+
+
+def _verified_header(metadata: Mapping[str, str]) -> dict[str, Any]:
+    header = json.loads(metadata.get("gift_cl", "null"))
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"its metadata do not say `{FORMAT}`")
+    if header.pop("sha256", None) != _sha256(_canonical(header).encode()):
+        raise ValueError("the hash of its metadata does not agree")
+    return header
+
+
+def _verify_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    known = header["tensors"]
+    if set(known) != set(tensors):
+        raise ValueError(f"it should hold {sorted(known)}, and holds {sorted(tensors)}")
     for name, tensor in tensors.items():
-        if _sha256(tensor) != hashes[name]:
-            raise ValueError(f"the hash of `{name}` does not agree")
+        if _describe(tensor) != known[name]:
+            raise ValueError(f"the hash, shape or type of `{name}` does not agree")
 
 
-def _sha256(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> dict[str, Any]:
+    """Type, shape and hash of a tensor: all that a file says of it."""
     flat = tensor.contiguous().view(-1)
     data = flat.view(torch.uint8).numpy().data if flat.numel() else b""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return {"dtype": dtype, "shape": list(tensor.shape), "sha256": _sha256(data)}
+
+
+def _canonical(header: Mapping[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True)
+
+
+def _sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()

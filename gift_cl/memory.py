@@ -13,6 +13,7 @@ from gift_cl.augmentations import AUGMENTATIONS
 from gift_cl.codecs import build_codec
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers import DISTILLERS
+from gift_cl.distillers.protocol import require_input
 from gift_cl.labels import LABELS
 from gift_cl.ledger import BudgetError, Ledger
 from gift_cl.memory_plan import Plan
@@ -105,7 +106,7 @@ class ExemplarMemory:
     def update(self, images: Tensor, labels: Tensor, teacher: Teacher | None) -> None:
         """Condense the images of an experience, label them, and shrink the rest to the budget.
 
-        When it raises, the memory is as it was before.
+        When it raises, the memory is as it was before, but for its generator.
 
         Args:
             images: uint8 (N, C, H, W), all of the experience.
@@ -114,8 +115,12 @@ class ExemplarMemory:
 
         Raises:
             BudgetError: If not even one exemplar of each class fits.
-            UnseenClassError: If the teacher has not seen a class, or has seen the future.
+            UnseenClassError: If the teacher has not seen a class that it has to label, or has seen the
+                future.
+            ValueError: If there is no teacher and one is needed, its logits are not finite, the images are
+                not like those kept, or a class has too few of them for the distiller.
         """
+        require_input(images, labels, per_class=1)
         if self.dataset is not None and tuple(images.shape[1:]) != self.dataset.encoded.image_shape:
             raise ValueError(
                 f"Expected images of shape {self.dataset.encoded.image_shape}, as those kept, got "
@@ -132,23 +137,47 @@ class ExemplarMemory:
             raise ValueError("Expected a teacher for these exemplars and labels, got none.")
         if teacher is not None:
             teacher.require_no_future(classes)
-        num_classes = max(self.num_classes, *(c + 1 for c in classes))
+            if self.regime.name == "online":  # it answers for all exemplars from now on
+                teacher.require_seen(classes)
+        num_classes = max(self.num_classes, max(classes) + 1)
         plan = Plan(self, classes, num_classes, teacher, new=new)
-        wanted = self.per_class or plan.estimate_per_class(images)
-        made = self.distiller.distill(
-            images,
-            labels,
-            per_class=wanted,
-            num_classes=num_classes,
-            teacher=teacher,
-            generator=self.generator,
-        )
+        made = self._condense(images, labels, plan)
+        if missing := sorted(set(new) - set(made.classes)):
+            raise ValueError(
+                f"`{self.distiller.spec}` made no exemplar of classes {missing}: they have too few images. "
+                "Choose other exemplars, or a smaller mosaic factor."
+            )
         dataset = plan.merge(self.dataset, made)
         if self.budget_bytes is not None:
             dataset.ledger(teacher_bytes=plan.teacher_bytes).require_within(self.budget_bytes)
+        if self.regime.name == "online" and teacher is not None:
+            teacher.label(dataset.images, dataset.labels, classes=classes)  # raises now, not while drawing
         self.classes, self.num_classes, self.dataset = classes, num_classes, dataset
         self.teacher = teacher if self.regime.name == "online" else None
         self._open, self._queue = None, torch.zeros(0, dtype=torch.int64)
+
+    def _condense(self, images: Tensor, labels: Tensor, plan: Plan) -> DistilledDataset:
+        """Exemplars of the new classes: as many as the budget holds, or as there are."""
+        wanted, supply = self.per_class or 0, _counts(labels)
+        if self.per_class is None:
+            _, wanted = plan.estimate_per_class(images, supply)
+        while True:
+            made = self.distiller.distill(
+                images,
+                labels,
+                per_class=wanted,
+                num_classes=plan.num_classes,
+                teacher=plan.teacher,
+                generator=self.generator,
+            )
+            short = {c: n for c in supply if (n := made.images_per_class.get(c, 0)) < wanted}
+            if self.per_class is not None or len(short) == len(supply):
+                return made
+            # Exemplars can take fewer bytes than the images that they were made of.
+            least, more = plan.estimate_per_class(made.images, short)
+            if wanted >= least:
+                return made
+            wanted = more
 
     def resize(self, size: int) -> None:
         """Change the budget, in its own unit (bytes, or exemplars of each class), and shrink to it.
@@ -228,6 +257,11 @@ class ExemplarMemory:
             self._queue = torch.cat([self._queue, shuffled])
         chosen, self._queue = self._queue[:count], self._queue[count:]
         return chosen
+
+
+def _counts(labels: Tensor) -> dict[int, int]:
+    classes, counts = labels.unique(return_counts=True)
+    return dict(zip(classes.tolist(), counts.tolist(), strict=True))
 
 
 def _require_positive(name: str, value: int | None) -> int | None:

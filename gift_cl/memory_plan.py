@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ from gift_cl.teacher import Teacher
 
 if TYPE_CHECKING:
     from gift_cl.memory import ExemplarMemory
+
+_SAMPLE = 64  # images that are encoded for an estimate
+_LEAST, _ASKED = 1.1, 1.3  # of an estimate, when files differ in size
 
 
 class Plan:
@@ -50,15 +54,38 @@ class Plan:
         if memory.regime.name == "online" and teacher is not None:
             self.teacher_bytes = teacher.nbytes
 
-    def estimate_per_class(self, images: Tensor) -> int:
-        """Exemplars of each class to make so that, after the codec, the budget is filled."""
-        sample = images[:: max(1, len(images) // 64)][:64]
+    def estimate_per_class(self, images: Tensor, supply: Mapping[int, int]) -> tuple[int, int]:
+        """Exemplars of each class that fill the budget: the least to be sure of it, and what to ask for.
+
+        Args:
+            images: Exemplars of the new classes, or images that may take as many bytes.
+            supply: Exemplars of new classes that cannot have more.
+        """
+        sample = images[:: max(1, len(images) // _SAMPLE)][:_SAMPLE]
         encoded = self.memory.codec.encode(sample)
-        pixels = float(encoded.nbytes_each.float().mean())
-        spare = 1.0 if encoded.lengths is None else 1.3  # other images may compress better
-        available = (self.memory.budget_bytes or 0) - self.teacher_bytes
-        each = pixels + self._label_bytes(self.known)
-        return max(1, int(spare * available / (each * len(self.classes))) + 1)
+        level = self._level(float(encoded.nbytes_each.float().mean()), supply)
+        if encoded.lengths is None:
+            return int(level) + 1, int(level) + 1
+        return int(_LEAST * level) + 1, int(_ASKED * level) + 1  # others may compress better
+
+    def _level(self, pixels: float, supply: Mapping[int, int]) -> float:
+        """Exemplars of each class within the budget, when those of a new class take ``pixels`` bytes."""
+        old = self.memory.dataset
+        groups = []  # bytes of an exemplar and the number of them, for each class
+        for c in self.classes:
+            size, count = pixels, float(supply.get(c, math.inf))
+            if old is not None and c not in self.new:
+                own = old.encoded.nbytes_each[old.labels == c]
+                size, count = float(own.float().mean()), len(own)
+            groups.append((size + self._label_bytes(self._width(c)), count))
+        left = float((self.memory.budget_bytes or 0) - self.teacher_bytes - self._coverage_bytes())
+        level, cost = 0.0, sum(size for size, _ in groups)
+        for size, count in sorted(groups, key=lambda group: group[1]):
+            level = left / cost
+            if level <= count:
+                break
+            left, cost = left - size * count, cost - size
+        return max(level, 0.0)
 
     @property
     def known(self) -> int:

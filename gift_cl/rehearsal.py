@@ -65,6 +65,7 @@ class Rehearsal:
         self.normalization = normalization
         self.extension: Extension = extension
         self._columns: Tensor | None = None
+        self._device = torch.device("cpu")
         self._positions = torch.zeros(0, dtype=torch.int64)
         self._classes: tuple[int, ...] = ()
 
@@ -77,13 +78,19 @@ class Rehearsal:
         Args:
             classes: All classes that the student has seen or is learning now; the memory's among them.
             device: The student's.
+
+        Raises:
+            ValueError: If the memory is empty, or holds a class that is not among ``classes``.
         """
+        if missing := sorted(set(self.memory.classes) - set(classes)):
+            raise ValueError(f"Expected `classes` with those of the memory, got none of {missing}.")
+        self.memory.open(classes, device, extension=self.extension)
         self._classes = tuple(classes)
+        self._device = torch.device(device)
         self._columns = torch.tensor(self._classes, device=device)
         positions = torch.zeros(max(self._classes) + 1, dtype=torch.int64)
         positions[list(self._classes)] = torch.arange(len(self._classes))
         self._positions = positions.to(device)
-        self.memory.open(self._classes, device, extension=self.extension)
         if self.memory.teacher is not None:
             self.memory.teacher.model.to(device)
 
@@ -97,7 +104,7 @@ class Rehearsal:
         return (
             self.is_open
             and self._classes == tuple(classes)
-            and self._positions.device == torch.device(device)
+            and self._device == torch.device(device)  # as asked for: a tensor on "cuda" says "cuda:0"
         )
 
     def draw(self, count: int) -> RehearsalBatch:

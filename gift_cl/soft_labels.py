@@ -13,7 +13,7 @@ Extension = Literal["row_min", "row_mean", "zero"]
 """How logits are extended to classes that their teacher did not know."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SoftLabels:
     """Logits of ``V`` views of ``N`` exemplars, half precision, without a byte for unknown classes.
 

@@ -30,7 +30,7 @@ class Teacher:
             is measured is what is charged.
 
     Raises:
-        ValueError: If there are no classes, or a weight does not fit 16 bits.
+        ValueError: If there are no classes, or a weight is not finite in this precision.
     """
 
     def __init__(
@@ -51,8 +51,7 @@ class Teacher:
         self.oracle = oracle
         self.bits = bits
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        if bits == 16:
-            _round_to_half(self.model)
+        _round_weights(self.model, bits)
 
     @property
     def nbytes(self) -> int:
@@ -96,9 +95,16 @@ class Teacher:
 
         Raises:
             UnseenClassError: If a label is of a class that the teacher has not seen.
+            ValueError: If a logit is not finite.
         """
         self.require_seen(int(c) for c in labels.unique())
-        return self.columns(self.logits(pixels), classes)
+        logits = self.logits(pixels)
+        if not bool(torch.isfinite(self.columns(logits, self.classes)).all()):
+            raise ValueError(
+                "Expected finite soft labels, got NaN or infinite logits. "
+                "Check the teacher: its training may have diverged."
+            )
+        return self.columns(logits, classes)
 
     def columns(self, logits: Tensor, classes: Sequence[int]) -> Tensor:
         """Of the model's output, the columns of ``classes``; NaN where the teacher has not seen one."""
@@ -136,14 +142,15 @@ def as_float(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 
-def _round_to_half(model: nn.Module) -> None:
-    """Round the floating-point state to float16 in place, keeping its dtype."""
+def _round_weights(model: nn.Module, bits: Literal[16, 32]) -> None:
+    """Round the floating-point state in place, keeping its dtype, once it is known to be finite."""
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            rounded = tensor.half()
-            if not bool(torch.isfinite(rounded).all()):
-                raise ValueError(
-                    f"The teacher's `{name}` is not finite in 16 bits. Keep it in 32 (`bits=32`), "
-                    "and check that the model did not diverge."
-                )
-            tensor.copy_(rounded)
+        if not tensor.is_floating_point():
+            continue
+        rounded = tensor.half() if bits == 16 else tensor
+        if not bool(torch.isfinite(rounded).all()):
+            cure = "Keep it in 32 (`bits=32`), and check" if bits == 16 else "Check"
+            raise ValueError(
+                f"The teacher's `{name}` is not finite in {bits} bits. {cure} that the model did not diverge."
+            )
+        tensor.copy_(rounded)

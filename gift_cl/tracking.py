@@ -51,8 +51,10 @@ class WandbTracker:
         name: Name of the run.
         group: Runs that belong together.
         folder: Where the files go.
+        timeout_s: How long to wait for the server.
 
-    When W&B cannot be reached on line, the run goes on off line, with a warning: nothing is lost.
+    When W&B cannot be reached on line, or nobody is logged in, the run goes on off line, with a warning:
+    nothing is lost, and nobody is asked for anything.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class WandbTracker:
         name: str,
         group: str,
         folder: Path,
+        timeout_s: float = 20.0,
     ) -> None:
         import wandb
 
@@ -75,14 +78,17 @@ class WandbTracker:
             "group": group,
             "dir": str(folder),
         }
-        settings = wandb.Settings(silent=True, console="off", init_timeout=20)
+        settings = wandb.Settings(silent=True, console="off", init_timeout=timeout_s)
+        # Without `show_info`, a missing key is an error, even where somebody could be asked to type it.
+        wandb.setup(settings=wandb.Settings(show_info=False))
         try:
             self.run = wandb.init(mode=mode, settings=settings, **common)
         except (wandb.errors.Error, OSError, TimeoutError) as error:
             if mode == "offline":
                 raise
+            reason = str(error).partition("\n")[0].rstrip(".")
             warnings.warn(
-                f"W&B cannot be reached ({error}); the run is kept off line in `{folder}`. "
+                f"W&B cannot be reached ({reason}); the run is kept off line in `{folder}`. "
                 "Log in with `wandb login`, and upload it later with `wandb sync`.",
                 stacklevel=2,
             )
@@ -94,7 +100,8 @@ class WandbTracker:
 
     def picture(self, name: str, path: Path) -> None:
         """An image file, copied into the run."""
-        self.run.log({name: self._wandb.Image(str(path))})
+        # Committed, it would close the present step, and drop what is still logged for it.
+        self.run.log({name: self._wandb.Image(str(path))}, commit=False)
 
     def artifact(self, name: str, kind: str, path: Path) -> None:
         """A file to keep with the run."""

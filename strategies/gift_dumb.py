@@ -7,7 +7,7 @@ from typing import Any
 from avalanche.core import SupervisedPlugin
 from torch import nn
 
-from gift_cl.students import reinitialized, train_on_memory
+from gift_cl.students import optimizer_like, reinitialized, train_on_memory
 from strategies.gift_replay import GIFTReplay
 from strategies.plugin import GIFTPlugin
 
@@ -16,7 +16,8 @@ class GIFTDumb(GIFTReplay):
     """At each experience, a fresh student is trained on the memory alone, and it is what is evaluated.
 
     The model of the strategy goes on learning the stream with rehearsal; it is the teacher. The student
-    that answers an evaluation has seen nothing but exemplars and their labels.
+    that answers an evaluation has seen nothing but exemplars and their labels. That holds for
+    evaluations during training too: until an experience is over, the student of the last one answers.
 
     Args:
         student_epochs: Passes over the memory for each student.
@@ -51,17 +52,23 @@ class _MemoryOnlyStudent(SupervisedPlugin):
         self.seed = seed
         self.student: nn.Module | None = None
         self._teacher: nn.Module | None = None
+        self._updates = 0
+
+    def before_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Put the model back after an evaluation that was broken off, and in the mode it is to be in."""
+        self.after_eval(strategy, *args, **kwargs)
+        strategy.model.train()
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Train a fresh student on the memory, which `GIFTPlugin` has just brought up to date."""
         del args, kwargs
-        memory, rehearsal = self.gift.storage_policy.exemplars, self.gift.rehearsal
-        if memory.is_open or not len(memory):
+        policy, rehearsal = self.gift.storage_policy, self.gift.rehearsal
+        if policy.num_updates == self._updates:
             return  # nothing was condensed: within an online task, or no data
+        self._updates = policy.num_updates
         student = reinitialized(strategy.model, seed=self.seed + strategy.clock.train_exp_counter)
-        settings = strategy.optimizer.defaults
-        optimizer = type(strategy.optimizer)(student.parameters(), **settings)
-        rehearsal.open(memory.classes, strategy.device)
+        optimizer = optimizer_like(strategy.optimizer, student)
+        rehearsal.open(policy.exemplars.classes, strategy.device)
         batch_size = self.gift.batch_size_mem or strategy.train_mb_size
         train_on_memory(student, rehearsal, optimizer, epochs=self.epochs, batch_size=batch_size)
         self.student = student
@@ -69,7 +76,7 @@ class _MemoryOnlyStudent(SupervisedPlugin):
     def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Put the student in the model's place."""
         del args, kwargs
-        if self.student is not None:
+        if self.student is not None and self._teacher is None:
             self._teacher, strategy.model = strategy.model, self.student.eval()
 
     def after_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:

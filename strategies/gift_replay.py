@@ -25,6 +25,7 @@ class GIFTReplay(SupervisedTemplate):
         loss: Loss on the exemplars, as a spec.
         batch_size_mem: Exemplars in each step; as many as current images by default.
         memory_weight: Factor of the loss on the exemplars.
+        balance: Let every class count the same, old or new.
         extension: How soft labels are extended to classes that their teacher did not know.
         plugins: Other plugins; they come before the rehearsal.
         **kwargs: What `SupervisedTemplate` takes: ``train_mb_size``, ``train_epochs``, ``device``,
@@ -41,6 +42,7 @@ class GIFTReplay(SupervisedTemplate):
         loss: str = "gift",
         batch_size_mem: int | None = None,
         memory_weight: float = 1.0,
+        balance: bool = False,
         extension: Extension = "row_min",
         plugins: Sequence[Any] = (),
         **kwargs: Any,
@@ -50,6 +52,7 @@ class GIFTReplay(SupervisedTemplate):
             loss=loss,
             batch_size_mem=batch_size_mem,
             memory_weight=memory_weight,
+            balance=balance,
             extension=extension,
         )
         super().__init__(

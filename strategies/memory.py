@@ -16,9 +16,10 @@ from gift_cl.memory import ExemplarMemory
 from gift_cl.normalization import IDENTITY, Normalization
 from gift_cl.teacher import Teacher, as_float
 from strategies.experience import (
-    is_last_of_task,
+    ends_task,
     read_images,
     require_supported,
+    starts_task,
     whole_task,
 )
 
@@ -77,6 +78,7 @@ class DistilledMemory(ExemplarsBuffer):
         self.num_updates = 0
         self.distillation_seconds = 0.0
         self.teacher_accuracy: float | None = None
+        self._num_parts = 0
 
     def __len__(self) -> int:
         return len(self.exemplars)
@@ -103,7 +105,8 @@ class DistilledMemory(ExemplarsBuffer):
             ValueError: If the stream is not supported, or the data are not images.
         """
         require_supported(exp)
-        if not is_last_of_task(exp):
+        self._num_parts = 1 if starts_task(exp) else self._num_parts + 1
+        if not ends_task(exp, self._num_parts):
             return
         start = time.perf_counter()
         images, labels = read_images(whole_task(exp), self.normalization)

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from gift_cl.rehearsal import Rehearsal, RehearsalBatch
 from gift_cl.soft_labels import Extension
-from strategies.experience import classes_of, require_supported, whole_task
+from strategies.experience import (
+    classes_of,
+    require_images,
+    require_one_head,
+    require_supported,
+    whole_task,
+)
 from strategies.memory import DistilledMemory
 
 
@@ -26,6 +32,8 @@ class GIFTPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[
         loss: Loss on the exemplars, as a spec: ``gift:weight=0.5``, ``kl:temperature=4,t2=true``, ….
         batch_size_mem: Exemplars in each step; as many as current images by default.
         memory_weight: Factor of the loss on the exemplars.
+        balance: Let every class count the same: with ``o`` old and ``n`` new classes, the loss on the
+            exemplars counts ``o / n`` times, and the whole loss is divided by ``1 + o / n``.
         extension: How soft labels are extended to classes that their teacher did not know.
 
     Raises:
@@ -39,6 +47,7 @@ class GIFTPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[
         loss: str = "gift",
         batch_size_mem: int | None = None,
         memory_weight: float = 1.0,
+        balance: bool = False,
         extension: Extension = "row_min",
     ) -> None:
         super().__init__()
@@ -49,31 +58,38 @@ class GIFTPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[
         self.storage_policy = storage_policy
         self.batch_size_mem = batch_size_mem
         self.memory_weight = memory_weight
+        self.balance = balance
         self.rehearsal = Rehearsal(
             storage_policy.exemplars,
             loss=loss,
             normalization=storage_policy.normalization,
             extension=extension,
         )
+        self._classes: list[int] = []  # of the present task
+        self._has_seen_images = False
         self._batch: RehearsalBatch | None = None
         self._losses: list[Tensor] = []
+
+    def before_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuse what cannot work, before the model is adapted and trained."""
+        del args, kwargs
+        require_supported(strategy.experience)
+        require_one_head(strategy.model)
+        if not self._has_seen_images:
+            require_images(strategy.experience, self.storage_policy.normalization)
+            self._has_seen_images = True
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Open the memory for the classes of this experience and of those before."""
         del args, kwargs
-        require_supported(strategy.experience)
-        memory = self.storage_policy.exemplars
-        if not len(memory):
-            return
-        current = classes_of(whole_task(strategy.experience))
-        classes = tuple(dict.fromkeys((*memory.classes, *current)))
-        if not self.rehearsal.is_open_for(classes, strategy.device):
-            self.rehearsal.open(classes, strategy.device)
+        # Of an online part too: Avalanche opens a growing head for the whole task at its first part.
+        self._classes = classes_of(whole_task(strategy.experience))
+        self._open(strategy.device)
 
     def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Append exemplars to the batch."""
         del args, kwargs
-        if not self.rehearsal.is_open:
+        if not self._open(strategy.device):
             return
         batch = strategy.mbatch
         if not isinstance(batch, list):
@@ -85,7 +101,7 @@ class GIFTPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[
         inputs = self._batch.inputs
         batch[0] = torch.cat([batch[0], inputs.to(batch[0].dtype)])
         if len(batch) > 2:
-            batch[-1] = torch.cat([batch[-1], batch[-1].new_zeros(len(inputs))])
+            batch[-1] = torch.cat([batch[-1], batch[-1].new_zeros(len(inputs), *batch[-1].shape[1:])])
 
     def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Take the exemplars out again, and add their loss."""
@@ -94,14 +110,25 @@ class GIFTPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[
             return
         batch, count = strategy.mbatch, len(self._batch.inputs)
         outputs = strategy.mb_output
+        if not isinstance(outputs, Tensor) or len(outputs) != len(batch[0]):
+            raise TypeError(
+                f"Expected the model to return logits (N, C), one row for each of {len(batch[0])} inputs, "
+                f"got {_describe(outputs)}. Put this plugin last in the list of plugins."
+            )
         strategy.mb_output = outputs[:-count]
         batch[0] = batch[0][:-count]
         if len(batch) > 2:
             batch[-1] = batch[-1][:-count]
         loss = self.rehearsal.loss(outputs[-count:], self._batch)
-        strategy.loss = strategy.loss + self.memory_weight * loss
+        strategy.loss = strategy.loss + self.memory_weight * self._old_for_new() * loss
         self._losses.append(loss.detach())
         self._batch = None
+
+    def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Divide the whole loss, when every class is to count the same."""
+        del args, kwargs
+        if self.balance and self.rehearsal.is_open:
+            strategy.loss = strategy.loss / (1 + self._old_for_new())
 
     def after_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Publish the mean loss on the exemplars."""
@@ -125,6 +152,27 @@ class GIFTPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[
         if memory.teacher_accuracy is not None:
             self._publish(strategy, "teacher_accuracy", memory.teacher_accuracy)
 
+    def _open(self, device: Any) -> bool:
+        """Decode the memory if that has not been done; whether there is one."""
+        memory = self.storage_policy.exemplars
+        if not len(memory):
+            return False
+        classes = tuple(dict.fromkeys((*memory.classes, *self._classes)))
+        if not self.rehearsal.is_open_for(classes, device):
+            self.rehearsal.open(classes, device)
+        return True
+
+    def _old_for_new(self) -> float:
+        """Old classes for each new one, when every class is to count the same; otherwise 1."""
+        if not self.balance:
+            return 1.0
+        old = set(self.storage_policy.exemplars.classes) - set(self._classes)
+        return len(old) / len(self._classes)
+
     def _publish(self, strategy: Any, name: str, value: float) -> None:
         step = strategy.clock.train_iterations
         strategy.evaluator.publish_metric_value(MetricValue(self, f"GIFT/{name}", value, step))
+
+
+def _describe(outputs: Any) -> str:
+    return str(tuple(outputs.shape)) if isinstance(outputs, Tensor) else type(outputs).__name__

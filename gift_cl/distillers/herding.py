@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers.protocol import Selection, require_input, require_teacher
+from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
 from gift_cl.models import penultimate
 from gift_cl.teacher import Teacher, as_float
 
@@ -40,6 +40,7 @@ class Herding:
         require_input(images, labels, per_class=per_class)
         teacher = require_teacher(teacher, labels, method=self.spec)
         features = nn.functional.normalize(_features(teacher, images), dim=1).cpu()
+        require_finite(features, method=self.spec)
         parts = []
         for label in labels.unique():
             indices = (labels == label).nonzero().flatten()

@@ -115,3 +115,12 @@ def require_teacher(teacher: Teacher | None, labels: Tensor, *, method: str) -> 
         raise ValueError(f"The distiller `{method}` needs a teacher; pass one, or choose `random`.")
     teacher.require_seen(int(c) for c in labels.unique())
     return teacher
+
+
+def require_finite(values: Tensor, *, method: str) -> None:
+    """Check what a teacher says of images: an order by NaN would be no order."""
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(
+            f"The distiller `{method}` got NaN or infinite values from its teacher. "
+            "Check the teacher: its training may have diverged."
+        )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers.protocol import Selection, require_input, require_teacher
-from gift_cl.teacher import Teacher, as_float
+from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
+from gift_cl.teacher import Teacher, UnseenClassError, as_float
 
 _SMALLEST_PATCH = 8
 
@@ -26,8 +26,9 @@ class RDED:
 
     Source:
         Sun et al., RDED, CVPR 2024; LINs-lab/RDED@3f6453d, synthesize/main.py. Deliberate differences:
-        the draws are seeded, crops keep their aspect ratio by construction, and when more patches are
-        asked for than there are source images, their second-best crops follow (the released code fails).
+        the draws are seeded, crops are not rounded to whole pixels and have the shape of the images, and
+        when more patches are asked for than there are source images, their second-best crops follow (the
+        released code fails).
     """
 
     factor: int = 1
@@ -64,12 +65,7 @@ class RDED:
         """See `Distiller.distill`."""
         require_input(images, labels, per_class=per_class)
         teacher = require_teacher(teacher, labels, method="rded")
-        size = images.shape[2]
-        if self.factor > 1 and size // self.factor < _SMALLEST_PATCH:
-            raise ValueError(
-                f"Expected patches of at least {_SMALLEST_PATCH} pixels, got {size // self.factor} "
-                f"({size} pixels, `factor` {self.factor}). Use `rded:factor=1`."
-            )
+        self._check_size(*images.shape[2:])
         parts = []
         for label in labels.unique():
             own = (labels == label).nonzero().flatten()
@@ -81,6 +77,20 @@ class RDED:
             self, num_classes=num_classes, teacher=teacher, factor=self.factor
         )
 
+    def _check_size(self, height: int, width: int) -> None:
+        if self.factor == 1:
+            return
+        if height % self.factor or width % self.factor:
+            raise ValueError(
+                f"Expected images whose height and width are multiples of `factor` {self.factor}, got "
+                f"{height} x {width}. Use `rded:factor=1`."
+            )
+        if (smallest := min(height, width) // self.factor) < _SMALLEST_PATCH:
+            raise ValueError(
+                f"Expected patches of at least {_SMALLEST_PATCH} pixels, got {smallest} "
+                f"({height} x {width} pixels, `factor` {self.factor}). Use `rded:factor=1`."
+            )
+
     def _best_patches(
         self, images: Tensor, label: int, teacher: Teacher, generator: torch.Generator
     ) -> Tensor:
@@ -90,7 +100,8 @@ class RDED:
         boxes = [draw_boxes(len(images), self.min_scale, generator) for _ in range(self.crops)]
         patches = torch.stack([crop(source, box.to(device), self.factor) for box in boxes])
         patches = (patches * 255).round().to(torch.uint8)  # what is scored is what is kept
-        scores = score(patches.flatten(0, 1), label, teacher, size=images.shape[2])
+        scores = score(patches.flatten(0, 1), label, teacher, factor=self.factor)
+        require_finite(scores, method="rded")
         scores = scores.view(self.crops, len(images))
         order = scores.argsort(0)  # rank of crops within an image
         ranked = scores.gather(0, order)
@@ -100,44 +111,58 @@ class RDED:
 
 
 def draw_boxes(count: int, min_scale: float, generator: torch.Generator) -> Tensor:
-    """Square crops in relative coordinates: side, top, left, float (count, 3), all in [0, 1]."""
+    """Crops of the images' shape in relative coordinates: side, top, left, float (count, 3), in [0, 1]."""
     area, top, left = torch.rand(3, count, generator=generator)
     side = (min_scale + (1 - min_scale) * area).sqrt()
     return torch.stack([side, top * (1 - side), left * (1 - side)], 1)
 
 
 def crop(images: Tensor, boxes: Tensor, factor: int) -> Tensor:
-    """Bilinear crops of ``images`` (N, C, H, W) in [0, 1], of H // factor by W // factor pixels."""
-    side, top, left = boxes.unbind(1)
-    theta = torch.zeros(len(images), 2, 3, device=images.device, dtype=images.dtype)
-    theta[:, 0, 0] = theta[:, 1, 1] = side
-    theta[:, 0, 2] = 2 * left + side - 1
-    theta[:, 1, 2] = 2 * top + side - 1
-    height, width = images.shape[2] // factor * factor, images.shape[3] // factor * factor
-    grid = nn.functional.affine_grid(
-        theta, [len(images), images.shape[1], height, width], align_corners=False
-    )
+    """Bilinear crops of ``images`` (N, C, H, W) in [0, 1], of H // factor by W // factor pixels.
+
+    A crop is sampled at H by W points, none of which looks beyond its box, and then averaged.
+    """
+    side, top, left = boxes.to(images.dtype).unbind(1)
+    height, width = images.shape[2:]
+    rows = _sampled(top, side, height)[:, :, None].expand(-1, -1, width)
+    columns = _sampled(left, side, width)[:, None, :].expand(-1, height, -1)
+    grid = torch.stack([columns, rows], -1)
     crops = nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return crops if factor == 1 else nn.functional.avg_pool2d(crops, factor)
 
 
-def score(patches: Tensor, label: int, teacher: Teacher, *, size: int) -> Tensor:
+def _sampled(start: Tensor, side: Tensor, size: int) -> Tensor:
+    """Where crops are sampled along one axis, (N, size), from -1 to 1 over the image."""
+    middles = (torch.arange(size, device=side.device, dtype=side.dtype) + 0.5) / size
+    points = start[:, None] + side[:, None] * middles
+    half = torch.minimum(side / 2, side.new_tensor(0.5 / size))  # half a pixel
+    points = points.clamp((start + half)[:, None], (start + side - half)[:, None])
+    return 2 * points - 1
+
+
+def score(patches: Tensor, label: int, teacher: Teacher, *, factor: int = 1) -> Tensor:
     """The teacher's cross-entropy on each patch, float (N,); low is easy, or "realistic".
 
-    A patch smaller than ``size`` is centred on the teacher's mean colour.
+    With a ``factor`` above 1, a patch is centred on the teacher's mean colour, in an image as large as
+    the mosaic.
     """
-    height, width = patches.shape[2:]
     images = as_float(patches)
-    if height < size:
+    if factor > 1:
+        height, width = patches.shape[2:]
         mean = torch.tensor(teacher.normalization.mean, device=patches.device).view(1, -1, 1, 1)
-        canvas = mean.expand(len(patches), patches.shape[1], size, size).clone()
-        top, left = (size - height) // 2, (size - width) // 2
+        canvas = mean.expand(*patches.shape[:2], height * factor, width * factor).clone()
+        top, left = height * (factor - 1) // 2, width * (factor - 1) // 2
         canvas[:, :, top : top + height, left : left + width] = images
         images = canvas
     columns = list(dict.fromkeys((label, *teacher.classes)))
-    logits = teacher.logits(images)[:, columns]
+    logits = teacher.logits(images)
+    if logits.shape[1] <= max(columns):
+        raise UnseenClassError(
+            f"Expected a teacher with an output for each of the classes {sorted(columns)}, got "
+            f"{logits.shape[1]} outputs. Pass the classes that the model was trained on."
+        )
     target = torch.zeros(len(patches), dtype=torch.int64, device=logits.device)
-    return nn.functional.cross_entropy(logits, target, reduction="none")
+    return nn.functional.cross_entropy(logits[:, columns], target, reduction="none")
 
 
 def stitch(patches: Tensor, count: int, factor: int) -> Tensor:

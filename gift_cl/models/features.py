@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 
-def classifier_name(model: nn.Module) -> Literal["classifier", "fc"]:
-    """Name of the attribute that holds the last layer.
+def classifier_name(model: nn.Module) -> str:
+    """Dotted name of the submodule that is the last layer.
+
+    That is the model's ``classifier``, or its ``fc``. A model with neither has as its last layer the
+    ``Linear`` that it defines last, such as the ``linear`` of Avalanche's ``SlimResNet18``; after such a
+    layer was replaced by a head that grows, it is the ``Linear`` inside that head.
 
     Raises:
-        TypeError: If the model has neither a ``classifier`` nor an ``fc``.
+        TypeError: If the model has no ``classifier``, no ``fc`` and no ``Linear`` layer.
     """
-    if isinstance(getattr(model, "classifier", None), nn.Module):
-        return "classifier"
-    if isinstance(getattr(model, "fc", None), nn.Module):
-        return "fc"
+    for usual in ("classifier", "fc"):
+        if isinstance(getattr(model, usual, None), nn.Module):
+            return usual
+    linear: list[str] = [
+        name for name, module in model.named_modules() if name and isinstance(module, nn.Linear)
+    ]
+    if linear:
+        return linear[-1]
     raise TypeError(
-        f"Expected a model whose last layer is called `classifier` or `fc`, got {type(model).__name__}."
+        "Expected a model with a last layer called `classifier` or `fc`, or with a Linear layer, got "
+        f"{type(model).__name__}. Give its last layer one of these names."
     )
 
 
@@ -30,15 +39,15 @@ def penultimate(model: nn.Module, images: Tensor) -> Tensor:
     features carry gradients unless the caller turned them off.
 
     Args:
-        model: A network whose last layer is called ``classifier`` or ``fc``; unchanged, but for
-            what its own forward pass changes (running statistics in training mode).
+        model: A network with a last layer that `classifier_name` finds; unchanged, but for what its
+            own forward pass changes (running statistics in training mode).
         images: Normalised images, shape ``(N, channels, H, W)``, on the model's device.
 
     Returns:
         Features of shape ``(N, D)``.
 
     Raises:
-        TypeError: If the model has neither a ``classifier`` nor an ``fc``.
+        TypeError: If the model has no such layer.
         ValueError: If its forward pass does not call that layer with a tensor.
 
     Example:

@@ -252,7 +252,7 @@ class Recorder(TorchDispatchMode):
     """Notes the size of every tensor that is made, and the operations that made them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sizes: list[int] = []
         self.operations: list[str] = []
 

@@ -1,0 +1,80 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from gift_cl.files import replacing
+
+
+def test_a_file_appears_whole_in_folders_that_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.bin"
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    with replacing(f"{tmp_path}/file.bin") as temporary:
+        temporary.write_bytes(b"new")
+    assert (tmp_path / "file.bin").read_bytes() == b"new"
+
+
+def test_an_old_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [ValueError("half-way"), KeyboardInterrupt()])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def write_half() -> None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"ne")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+def test_others_may_read_the_file_as_far_as_the_mask_allows(tmp_path: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "file.bin") as temporary:
+            temporary.write_bytes(b"new")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "file.bin").stat().st_mode) == 0o640
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocker = tmp_path / "regular"
+    blocker.write_bytes(b"")
+    for folder in (blocker, blocker / "below"):
+        with pytest.raises(OSError, match=f"Cannot write into `{folder}`.*Choose a folder"):
+            replacing(folder / "file.bin").__enter__()
+    assert os.listdir(tmp_path) == ["regular"]
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def write() -> None:
+        with replacing(folder) as temporary:
+            temporary.write_bytes(b"new")
+
+    with pytest.raises(OSError, match="folder"):
+        write()
+    assert os.listdir(tmp_path) == ["folder"]

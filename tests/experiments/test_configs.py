@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+from jsonargparse import ArgumentParser
+
+from experiments.config import Config
+from gift_cl.codecs import build_codec
+from gift_cl.distillers import DISTILLERS
+from gift_cl.labels import LABELS
+from gift_cl.losses import build_loss
+from gift_cl.models import MODELS
+
+FILES = sorted((Path(__file__).parents[2] / "experiments" / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_configuration_file_can_be_read(file: Path) -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(Config)
+    values = parser.parse_args(["--config", str(file)]).as_dict()
+    values.pop("config")
+    config = Config(**values)
+    for registry, spec in ((DISTILLERS, config.exemplars), (LABELS, config.labels), (MODELS, config.model)):
+        registry.create(spec)
+    build_codec(config.codec)
+    build_loss(config.loss)
+
+
+def test_there_are_configuration_files() -> None:
+    assert {file.stem for file in FILES} >= {"digits", "cifar100"}
+
+
+def test_the_smoke_form_is_small_and_keeps_the_choices() -> None:
+    config = Config(strategy="der", epochs=50, device="cuda", tracking="online")
+    smoke = config.smoke()
+    assert (smoke.epochs, smoke.device, smoke.tracking, smoke.strategy) == (1, "cpu", "disabled", "der")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "`epochs`"),
+        ({"lr": 0.0}, "`lr`"),
+        ({"validation_share": 1.0}, "`validation_share`"),
+        ({"strategy": "der", "budget_bytes": None, "per_class": 5}, "`budget_bytes` for the strategy der"),
+        ({"budget_bytes": None}, "either"),
+    ],
+)
+def test_unusable_values_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config(**values)  # type: ignore[arg-type]
