@@ -20,6 +20,8 @@ from gift_cl.memory_plan import Plan
 from gift_cl.soft_labels import Extension, extend
 from gift_cl.teacher import Teacher
 
+_NUM_CHECKED = 256  # exemplars on which a teacher that will label on line is tried
+
 
 @dataclass(frozen=True)
 class MemoryBatch:
@@ -151,7 +153,8 @@ class ExemplarMemory:
         if self.budget_bytes is not None:
             dataset.ledger(teacher_bytes=plan.teacher_bytes).require_within(self.budget_bytes)
         if self.regime.name == "online" and teacher is not None:
-            teacher.label(dataset.images, dataset.labels, classes=classes)  # raises now, not while drawing
+            few = dataset.select(torch.arange(0, len(dataset), -(-len(dataset) // _NUM_CHECKED)))
+            teacher.label(few.images, few.labels, classes=classes)  # raises now, not while drawing
         self.classes, self.num_classes, self.dataset = classes, num_classes, dataset
         self.teacher = teacher if self.regime.name == "online" else None
         self._open, self._queue = None, torch.zeros(0, dtype=torch.int64)
