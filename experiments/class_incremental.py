@@ -193,7 +193,8 @@ def _numbers(row: Row, metrics: Mapping[str, Any]) -> dict[str, float]:
 def _finish(tracker: Any, row: Row, out: Path) -> None:
     """Hand the memory over as a file and as a picture, then close the run."""
     if row["memory_file"]:
-        from experiments.plots import memory_sheet, save_figure
+        from experiments.canvas import save_figure
+        from experiments.memory_sheet import memory_sheet
 
         memory = out / row["memory_file"]
         picture = memory.with_suffix(".png")

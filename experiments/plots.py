@@ -1,31 +1,27 @@
-"""Figures of class-incremental runs. Each function returns a matplotlib `Figure`; `save_figure` writes it.
+"""Charts of class-incremental runs. Each function returns a matplotlib `Figure`; `save_figure` writes it.
 
-Arms come from `experiments.rows.make_arms`. Colors tell apart for colour-blind readers, and markers and
+Arms come from `experiments.arms.make_arms`. Colors tell apart for colour-blind readers, and markers and
 line styles say the same again.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from experiments.rows import PARTS, Arm, arm_labels, format_bytes
-from gift_cl.dataset_file import load_dataset
-from gift_cl.files import replacing
+from experiments.arm_settings import arm_labels
+from experiments.arms import PARTS, Arm
+from experiments.canvas import CHAR_WIDTH, WIDTH, class_ticks, new_figure, plain, set_title
 
-_WIDTH = 8.5  # inches
-_DPI = 150
-_CHAR = 0.075  # inches of a character of a legend, about
 # Okabe and Ito's colors, less the yellow that is too pale for a line on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -35,17 +31,26 @@ _PARTS = {"pixels": "#0072B2", "labels": "#E69F00", "soft_labels": "#009E73", "t
 
 
 def accuracy_curves(arms: Sequence[Arm]) -> Figure:
-    """Accuracy on the classes seen so far after each experience: mean, and a band of ± 1 sd."""
-    figure, axes = _figure(3.9)
+    """Accuracy on the classes seen so far after each experience: mean, and a band of ± 1 sd.
+
+    The legend has the final means. The axes follow the arms that have a memory, if more than two have
+    one; `curves_below` says which curves then run out of them.
+    """
+    figure, axes = new_figure(3.9)
+    lows = []
     for arm, style in zip(arms, _styles(arms), strict=True):
         curve = arm.curve()
         steps = [experience + 1 for experience in curve]
         means = np.array([s.mean for s in curve.values()]) * 100
         spread = np.nan_to_num([s.sd for s in curve.values()]) * 100
-        axes.plot(steps, means, label=_plain(arm.label), **style)
+        axes.plot(steps, means, label=f"{plain(arm.label)} ({means[-1]:.1f})", **style)
         if spread.any():
             band = (means - spread, means + spread)
             axes.fill_between(steps, *band, color=style["color"], alpha=0.13, linewidth=0)
+        if not arm.is_reference:
+            lows.append(float((means - spread).min()))
+    if len(lows) > 2:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], min(lows) - 5))
     axes.set(xlabel="Experiences learned", ylabel="Accuracy on classes seen (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     _limit_percent(axes)
@@ -53,16 +58,21 @@ def accuracy_curves(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
+def curves_below(figure: Figure, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms whose curve runs out of the axes of their `accuracy_curves` below."""
+    bottom = figure.axes[0].get_ylim()[0]
+    return [arm for arm in arms if any(point.mean * 100 < bottom for point in arm.curve().values())]
+
+
 def accuracy_against_bytes(arms: Sequence[Arm]) -> Figure:
     """Final accuracy (mean ± 1 sd) against the bytes of the memory; lines join budgets of one arm.
 
-    Arms without a memory, and joint training, are horizontal lines. Arms are set apart sideways by
-    a few points, so that none hides another at the same bytes.
+    Arms without a memory, and joint training, are horizontal lines; at least one arm has to have one.
+    Arms are set apart sideways by a few points, so that none hides another at the same bytes.
     """
-    figure, axes = _figure(3.9)
+    figure, axes = new_figure(3.9)
     stored = [arm for arm in arms if not arm.is_reference and arm.memory_bytes.mean > 0]
-    first_rows = [arm.rows[0] for arm in arms]
-    labels = arm_labels(first_rows, ignore=("budget_bytes",))
+    labels = arm_labels([arm.rows[0] for arm in arms], ignore=("budget_bytes",))
     groups: dict[Any, list[Arm]] = {}
     for arm in stored:
         settings = tuple(item for item in arm.key if item[0] != "budget_bytes")
@@ -75,7 +85,7 @@ def accuracy_against_bytes(arms: Sequence[Arm]) -> Figure:
             [arm.memory_bytes.mean for arm in group],
             [arm.accuracy.mean * 100 for arm in group],
             yerr=np.nan_to_num([arm.accuracy.sd for arm in group]) * 100,
-            label=_plain(labels[group[0].key]),
+            label=plain(labels[group[0].key]),
             capsize=3,
             elinewidth=1.2,
             transform=axes.transData + ScaledTranslation(offset, 0, figure.dpi_scale_trans),
@@ -100,27 +110,18 @@ def confusion_matrix(arm: Arm) -> Figure:
         raise ValueError(f"Expected a confusion matrix in the rows of {arm.label}, got none.")
     shares = np.mean([_row_shares(row["confusion"]) for row in kept], axis=0)
     num_classes = len(shares)
-    names = _class_names(kept[0].get("class_names"), num_classes)
-    figure, axes = _figure(6.4, width=7.2)
+    figure, axes = new_figure(6.4, width=7.2)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1, decimals=0))
     bar.outline.set_visible(False)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    if num_classes <= 30:
-        size = 9 if num_classes <= 15 else 7
-        slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        is_short = max(len(name) for name in names) <= 3
-        axes.set_xticks(range(num_classes), names, fontsize=size, **({} if is_short else slant))
-        axes.set_yticks(range(num_classes), names, fontsize=size)
-        axes.set(xlabel="Predicted class", ylabel="True class")
-    else:
-        axes.set(xlabel="Predicted class (number)", ylabel="True class (number)")
+    _name_classes(axes, class_ticks(kept[0].get("class_names"), num_classes))
     if num_classes <= 15:
         for (true, guess), share in np.ndenumerate(shares):
             color = "white" if share > 0.5 else "#222222" if share >= 0.005 else "#BBBBBB"
             axes.text(guess, true, f"{share * 100:.0f}", ha="center", va="center", color=color, size=8)
-    _title(axes, f"{arm.label}: % of each true class, n = {len(kept)}", width=80)
+    set_title(axes, f"{arm.label}: % of each true class, n = {len(kept)}", width=80)
     return figure
 
 
@@ -167,80 +168,18 @@ def memory_bytes_bars(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def memory_sheet(
-    path: str | os.PathLike[str],
-    class_names: Sequence[str] | None = None,
-    *,
-    columns: int = 10,
-    max_classes: int = 20,
-) -> Figure:
-    """A contact sheet of a memory: a row for each class, its first exemplars as a student sees them.
-
-    Args:
-        path: A file that `gift_cl.dataset_file.save_dataset` wrote.
-        class_names: Name of each class; numbers without.
-        columns: Exemplars of a class to show.
-        max_classes: Classes to show.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        DamagedFileError: If it cannot be read.
-    """
-    dataset = load_dataset(path)
-    images, labels = dataset.images.numpy(), dataset.labels.numpy()
-    names = _class_names(class_names, dataset.num_classes)
-    shown = dataset.classes[:max_classes]
-    chosen = [np.flatnonzero(labels == label)[:columns] for label in shown]
-    what = f"{len(dataset)} exemplars ({dataset.provenance.method}, {dataset.encoded.codec})"
-    num_columns = max((len(indices) for indices in chosen), default=1)
-    height, width = images.shape[2:]
-    side = 0.56  # inches of an image and its gap
-    margin = 0.5 + 1.5 * _CHAR * max((len(names[label]) for label in shown), default=0)
-    figure, axes = _figure(
-        max(1, len(shown)) * side * height / width + 0.5,
-        width=max(6.0, num_columns * side + margin),
-    )
-    axes.set_axis_off()
-    if shown:
-        axes.set_axis_on()
-        sheet = _sheet(images, chosen, num_columns)
-        pitch = sheet.shape[0] / len(shown)
-        axes.imshow(sheet, interpolation="nearest", aspect="equal")
-        middles = [(row + 0.5) * pitch - 0.5 for row in range(len(shown))]
-        axes.set_yticks(middles, [names[label] for label in shown])
-        axes.set_xticks([])
-        axes.tick_params(length=0)
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
-    if len(shown) < len(dataset.classes):
-        what += f", {len(shown)} of {len(dataset.classes)} classes"
-    if num_columns < max(dataset.images_per_class.values(), default=0):
-        what += f", the first {num_columns} of each class"
-    _title(axes, what, width=100)
-    return figure
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as a PNG; an existing file is replaced only when the new one is complete."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-
-
-def _figure(height: float, *, width: float = _WIDTH) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, color="#E4E4E4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9, color="#888888")
-    return figure, axes
+def format_bytes(count: float) -> str:
+    """``331 B``, ``5.25 kB``, ``1.2 MB`` (1 kB is 1,000 bytes)."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count:.0f} B"
 
 
 def _bars(arms: Sequence[Arm], measure: str) -> tuple[Figure, Any]:
     """Room for a horizontal bar for each arm, the first at the top."""
-    figure, axes = _figure(1.3 + 0.34 * len(arms))
-    names = [_plain(textwrap.fill(arm.label, 48)) for arm in arms]
+    figure, axes = new_figure(1.3 + 0.34 * len(arms))
+    names = [plain(textwrap.fill(arm.label, 48)) for arm in arms]
     axes.set_yticks(range(len(arms)), names, fontsize=9)
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -249,22 +188,34 @@ def _bars(arms: Sequence[Arm], measure: str) -> tuple[Figure, Any]:
     return figure, axes
 
 
+def _name_classes(axes: Any, names: Sequence[str]) -> None:
+    """Names at both axes of a confusion matrix, as long as there is room for them."""
+    if len(names) > 30:
+        axes.set(xlabel="Predicted class (number)", ylabel="True class (number)")
+        return
+    is_short = max(len(name) for name in names) <= 3
+    slant = {} if is_short else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    size = 9 if len(names) <= 15 else 7
+    axes.set_xticks(range(len(names)), names, fontsize=size, **slant)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set(xlabel="Predicted class", ylabel="True class")
+
+
 def _styles(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """How to draw each arm; the references are black and grey and take no color from the others."""
-    styles: list[dict[str, Any]] = []
-    place = 0
+    styles = []
+    places = itertools.count()
     for arm in arms:
-        style: dict[str, Any] = {"linewidth": 1.8, "markersize": 5}
         if arm.is_reference:
             color, line = _REFERENCES[arm.strategy]
-            style |= {"color": color, "linestyle": line, "marker": ""}
+            marker = ""
         else:
+            place = next(places)
             color = _COLORS[place % len(_COLORS)]
             line = _LINES[place // len(_COLORS) % len(_LINES)]
             marker = _MARKERS[place % len(_MARKERS)]
-            style |= {"color": color, "linestyle": line, "marker": marker}
-            place += 1
-        styles.append(style)
+        look: dict[str, Any] = {"color": color, "linestyle": line, "marker": marker}
+        styles.append(look | {"linewidth": 1.8, "markersize": 5})
     return styles
 
 
@@ -272,27 +223,28 @@ def _legend(figure: Figure, axes: Any) -> None:
     """Names below the axes, in as many columns as fit; the figure grows by their height."""
     handles, names = axes.get_legend_handles_labels()
     longest = max(len(name) for name in names)
-    columns = max(1, min(4, int(_WIDTH / (_CHAR * longest + 0.6))))
+    columns = max(1, min(4, int(WIDTH / (CHAR_WIDTH * longest + 0.6))))
     lines = math.ceil(len(names) / columns)
-    figure.set_size_inches(_WIDTH, figure.get_figheight() + 0.2 * lines + 0.1)
+    figure.set_size_inches(WIDTH, figure.get_figheight() + 0.2 * lines + 0.1)
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def _reference_lines(axes: Any, references: Sequence[Arm], others: Sequence[Arm]) -> None:
     """A horizontal line for each; one far below the others would squeeze them and is named only."""
-    spreads = [(arm.accuracy.mean * 100, np.nan_to_num(arm.accuracy.sd) * 100) for arm in others]
     means = [arm.accuracy.mean * 100 for arm in references]
-    top = max([*(mean + sd for mean, sd in spreads), *means])
-    low = min((mean - sd for mean, sd in spreads), default=min(means, default=0.0))
+    centers = np.array([arm.accuracy.mean for arm in others]) * 100
+    spreads = np.nan_to_num([arm.accuracy.sd for arm in others]) * 100
+    top, low = max([*(centers + spreads), *means]), min(centers - spreads)
     floor = low - max(10, 0.6 * (top - low)) if len(others) > 2 else 0
     for arm, mean, style in zip(references, means, _styles(references), strict=True):
-        name = f"{arm.label} ({mean:.1f}{', below these axes' if mean < floor else ''})"
-        line = {"color": style["color"], "linestyle": style["linestyle"], "label": _plain(name)}
-        if mean < floor:
-            axes.plot([], [], **line)
+        is_below = mean < floor
+        name = plain(f"{arm.label} ({mean:.1f}{', below these axes' if is_below else ''})")
+        look = {"color": style["color"], "linestyle": style["linestyle"], "label": name}
+        if is_below:
+            axes.plot([], [], **look)
         else:
-            axes.axhline(mean, linewidth=1.4, **line)
-    low = min([low, *(mean for mean in means if mean >= floor)])
+            axes.axhline(mean, linewidth=1.4, **look)
+            low = min(low, mean)
     pad = 0.06 * (top - low) + 1
     axes.set_ylim(low - pad, top + pad)
 
@@ -305,9 +257,6 @@ def _limit_percent(axes: Any) -> None:
 def _byte_axis(axes: Any, counts: Sequence[float]) -> None:
     """A log axis of bytes with round numbers as ticks, however close the counts are."""
     axes.set_xscale("log")
-    if not counts:
-        axes.set_xticks([])
-        return
     low, high = min(counts) / 1.2, max(counts) * 1.2
     axes.set_xlim(low, high)
     if high / low < 8:
@@ -325,32 +274,3 @@ def _row_shares(counts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
     matrix = np.asarray(counts, dtype=np.float64)
     shares: NDArray[np.float64] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return shares
-
-
-def _class_names(names: Sequence[str] | None, num_classes: int) -> list[str]:
-    """A name for each class, short enough for a tick; its number where it has none."""
-    given = list(names or [])
-    wanted = [given[i] if i < len(given) else str(i) for i in range(num_classes)]
-    return [_plain(textwrap.shorten(str(name), 24, placeholder="…")) for name in wanted]
-
-
-def _sheet(images: NDArray[Any], chosen: Sequence[NDArray[Any]], columns: int) -> NDArray[np.uint8]:
-    """The chosen images side by side on white, uint8 (rows, columns, 3)."""
-    height, width = images.shape[2:]
-    gap = max(1, height // 12)
-    sheet = np.full((len(chosen) * (height + gap), columns * (width + gap), 3), 255, np.uint8)
-    for row, indices in enumerate(chosen):
-        for column, index in enumerate(indices):
-            image = images[index] if images.shape[1] == 3 else images[index][:1].repeat(3, axis=0)
-            top, left = row * (height + gap) + gap // 2, column * (width + gap) + gap // 2
-            sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    return sheet
-
-
-def _title(axes: Any, text: str, *, width: int) -> None:
-    axes.set_title(_plain(textwrap.fill(text, width)), fontsize=10)
-
-
-def _plain(text: str) -> str:
-    """``text`` in which matplotlib finds no formulas."""
-    return text.replace("$", r"\$")

@@ -5,20 +5,9 @@ from typing import Any
 
 import pytest
 
-from experiments.rows import (
-    Row,
-    append_rows,
-    arm_key,
-    arm_labels,
-    final_rows,
-    format_bytes,
-    group_by_arm,
-    label,
-    make_arms,
-    mean_sd,
-    read_rows,
-    shared_settings,
-)
+from experiments.arm_settings import arm_key, arm_labels, group_by_arm, shared_settings
+from experiments.arms import make_arms, mean_sd
+from experiments.rows import Row, append_rows, final_rows, read_rows
 
 GIFT = {
     "strategy": "gift",
@@ -129,13 +118,6 @@ def test_one_value_has_no_deviation_and_none_has_no_mean() -> None:
     assert mean_sd([None]).text() == "-"
 
 
-def test_label_of_a_single_row_names_the_axes_of_its_memory() -> None:
-    assert label(make_row(NAIVE)) == "naive"
-    assert label(make_row(REPLAY)) == "replay"
-    assert label(make_row(GIFT)) == "gift · herding · webp:75 · stored · gift:weight=0.5"
-    assert label(make_row(GIFT, oracle=True)).endswith("· oracle teacher")
-
-
 def test_labels_drop_axes_that_are_equal() -> None:
     rows = [make_row(s) for s in (NAIVE, REPLAY, GIFT, GIFT | {"codec": "raw"})]
     assert list(arm_labels(rows).values()) == ["naive", "replay", "gift · webp:75", "gift · raw"]
@@ -191,10 +173,3 @@ def test_arms_are_ordered_by_accuracy_and_leave_unfinished_runs_out() -> None:
     assert naive.seconds.mean == pytest.approx(4.0)
     assert list(naive.curve()) == [0, 1]
     assert final_rows(rows) == [row for row in rows if row["experience"] == 1]
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(331, "331 B"), (5250, "5.25 kB"), (1_200_000, "1.2 MB"), (2e9, "2 GB")]
-)
-def test_bytes_are_formatted_in_powers_of_a_thousand(count: float, text: str) -> None:
-    assert format_bytes(count) == text
