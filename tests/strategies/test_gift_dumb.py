@@ -23,7 +23,8 @@ from strategies import DistilledMemory, GIFTDumb
 def make_dumb(*, memory: DistilledMemory | None = None, **settings: Any) -> Any:
     if memory is None:
         memory = DistilledMemory(per_class=4, num_classes=6)
-    return make_strategy(GIFTDumb, memory=memory, **({"student_epochs": 5} | settings))
+    defaults: dict[str, Any] = {"loss": "gift", "memory_weight": 1.0, "student_epochs": 5}
+    return make_strategy(GIFTDumb, memory=memory, **(defaults | settings))
 
 
 def vector(model: nn.Module) -> Tensor:
@@ -49,7 +50,7 @@ def test_the_student_is_what_training_on_the_memory_alone_gives(monkeypatch: pyt
         exemplars, model = copies[-1]
         expected = reinitialized(model, seed=7 + number)
         optimizer = torch.optim.SGD(expected.parameters(), lr=0.1, momentum=0.9)
-        rehearsal = Rehearsal(exemplars)
+        rehearsal = Rehearsal(exemplars, loss="gift")
         rehearsal.open(exemplars.classes, "cpu")
         train_on_memory(expected, rehearsal, optimizer, epochs=5, batch_size=3)
         torch.testing.assert_close(vector(strategy.student), vector(expected), rtol=0, atol=0)

@@ -19,6 +19,7 @@ def test_it_is_naive_with_the_plugin() -> None:
         "loss": "kl:temperature=4,t2=true",
         "batch_size_mem": 5,
         "memory_weight": 0.5,
+        "balance": True,
         "extension": "row_mean",
     }
     memories = [DistilledMemory(per_class=2, num_classes=6) for _ in range(2)]

@@ -30,7 +30,8 @@ from strategies import DistilledMemory, GIFTPlugin
 
 def make_plugin(*, per_class: int = 3, labels: str = "stored", **settings: Any) -> GIFTPlugin:
     memory = DistilledMemory(per_class=per_class, labels=labels, num_classes=6)
-    return GIFTPlugin(memory, **settings)
+    defaults: dict[str, Any] = {"loss": "gift", "memory_weight": 1.0, "balance": False}
+    return GIFTPlugin(memory, **(defaults | settings))
 
 
 # What it works with
@@ -169,6 +170,38 @@ def test_the_loss_added_is_the_weighted_gift_loss_on_the_classes_so_far(growing:
         expected = 0.7 * (1 - (unit(logits) * unit(target)).sum(1).mean())
         expected += float(nn.functional.cross_entropy(outputs[:-5], labels))
         assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture
+def rehearsal_losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The loss on the exemplars in each step, before any weight."""
+    losses: list[float] = []
+    compute = Rehearsal.loss
+
+    def record(self: Rehearsal, *args: Any) -> Tensor:
+        loss = compute(self, *args)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr(Rehearsal, "loss", record)
+    return losses
+
+
+def test_balanced_classes_count_the_same(rehearsal_losses: list[float]) -> None:
+    spy = Spy()
+    strategy = make_strategy(plugins=[make_plugin(memory_weight=0.7, balance=True), spy], train_epochs=1)
+    for num_old, experience in zip((0, 2, 4), make_benchmark().train_stream, strict=True):
+        spy.clear()
+        rehearsal_losses.clear()
+        strategy.train(experience)
+        ratio = num_old / 2
+        rehearsed = rehearsal_losses or [0.0] * 3
+        for outputs, labels, loss, on_memory in zip(
+            spy.outputs, spy.labels, spy.losses, rehearsed, strict=True
+        ):
+            on_current = float(nn.functional.cross_entropy(outputs, labels))
+            expected = (on_current + 0.7 * ratio * on_memory) / (1 + ratio)
+            assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -337,21 +370,12 @@ def test_costs_and_losses_are_published() -> None:
     assert len(logger.metrics["GIFT/loss"]) == 4  # two experiences with a memory, of two epochs
 
 
-def test_the_loss_published_is_the_mean_over_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    losses: list[float] = []
-    compute = Rehearsal.loss
-
-    def record(self: Rehearsal, *args: Any) -> Tensor:
-        loss = compute(self, *args)
-        losses.append(float(loss.detach()))
-        return loss
-
-    monkeypatch.setattr(Rehearsal, "loss", record)
+def test_the_loss_published_is_the_mean_over_the_epoch(rehearsal_losses: list[float]) -> None:
     strategy = make_strategy(plugins=[make_plugin(memory_weight=3.0)])
     for experience in make_benchmark().train_stream[:2]:
         metrics = strategy.train(experience)
-    assert len(losses) == 6
-    assert metrics["GIFT/loss"] == pytest.approx(sum(losses[3:]) / 3)
+    assert len(rehearsal_losses) == 6
+    assert metrics["GIFT/loss"] == pytest.approx(sum(rehearsal_losses[3:]) / 3)
 
 
 def test_metrics_reach_avalanches_text_logger(capsys: pytest.CaptureFixture[str]) -> None:

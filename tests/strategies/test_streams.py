@@ -19,7 +19,8 @@ from strategies import DistilledMemory, GIFTPlugin
 
 def make_plugin(*, per_class: int = 3, labels: str = "stored", **settings: Any) -> GIFTPlugin:
     memory = DistilledMemory(per_class=per_class, labels=labels, num_classes=6)
-    return GIFTPlugin(memory, **settings)
+    defaults: dict[str, Any] = {"loss": "gift", "memory_weight": 1.0, "balance": False}
+    return GIFTPlugin(memory, **(defaults | settings))
 
 
 @pytest.fixture
