@@ -31,8 +31,8 @@ class Config:
         exemplars: random, herding or rded, with options: ``rded:factor=2``.
         codec: raw, png, jpeg:Q, webp:Q, quantize:B or downscale:F.
         labels: hard, stored:views=K,refresh=B or online:bits=B.
-        loss: Loss on the exemplars: gift:weight=W, cosine, kl:temperature=T,t2=B, softce, mse, ce, mse_ce or
-            softce_ce.
+        loss: Loss on the exemplars: gift:weight=W, cosine, kl:temperature=T,t2=B, softce, mse, ce, mse_ce,
+            softce_ce or gift_ce:weight=W,ce_weight=V.
         memory_weight: Factor of that loss.
         balance: Let every class count the same, old or new (gift and gift_dumb).
         criterion: Loss on the current data of gift and gift_dumb: ce, or gift on hard labels.

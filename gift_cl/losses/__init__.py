@@ -3,6 +3,7 @@
 from gift_cl.losses.gift import GIFTLoss as GIFTLoss
 from gift_cl.losses.gift import gift_loss as gift_loss
 from gift_cl.losses.gift import refine_labels as refine_labels
+from gift_cl.losses.gift_ce import gift_ce_loss as gift_ce_loss
 from gift_cl.losses.registry import LOSSES as LOSSES
 from gift_cl.losses.registry import Loss as Loss
 from gift_cl.losses.registry import build_loss as build_loss

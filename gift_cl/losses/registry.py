@@ -12,6 +12,7 @@ from torch import Tensor
 from gift_cl.losses import rivals
 from gift_cl.losses.checks import check_labels, check_matrix
 from gift_cl.losses.gift import ALPHA, WEIGHT, gift_loss
+from gift_cl.losses.gift_ce import gift_ce_loss
 from gift_cl.registry import Registry
 
 
@@ -114,6 +115,11 @@ def _soft_ce_ce(ce_weight: float = 0.1) -> Loss:
     return _checked(Loss("softce_ce", partial(rivals.soft_ce_ce_loss, ce_weight=ce_weight)))
 
 
+def _gift_ce(weight: float = WEIGHT, alpha: float = ALPHA, ce_weight: float = 1.0) -> Loss:
+    function = partial(gift_ce_loss, weight=weight, alpha=alpha, ce_weight=ce_weight)
+    return _checked(Loss("gift_ce", function, accepts_hard=True))
+
+
 LOSSES: Registry[Loss] = Registry("loss")
 """GIFT and its rivals, under the names of LINs-lab/GIFT@38db552."""
 
@@ -126,3 +132,4 @@ LOSSES.add("mse", _mse, reference=_CODE)
 LOSSES.add("ce", _ce, reference="Cross-entropy with hard labels, the baseline without a teacher")
 LOSSES.add("mse_ce", _mse_ce, reference=f"The loss of G-VBSM; {_CODE}")
 LOSSES.add("softce_ce", _soft_ce_ce, reference=_CODE)
+LOSSES.add("gift_ce", _gift_ce, reference="GIFT plus cross-entropy; no paper")

@@ -12,7 +12,7 @@ from gift_cl.losses import LOSSES, Loss, build_loss
 
 dill = pytest.importorskip("dill", reason="avalanche saves its strategies with dill")
 
-NAMES = ["gift", "cosine", "kl", "softce", "mse", "ce", "mse_ce", "softce_ce"]
+NAMES = ["gift", "cosine", "kl", "softce", "mse", "ce", "mse_ce", "softce_ce", "gift_ce"]
 FUNCTIONS = dict(
     zip(
         NAMES,
@@ -25,6 +25,7 @@ FUNCTIONS = dict(
             losses.ce_loss,
             losses.mse_ce_loss,
             losses.soft_ce_ce_loss,
+            losses.gift_ce_loss,
         ],
         strict=True,
     )
@@ -37,7 +38,7 @@ def make_batch() -> tuple[Tensor, Tensor, Tensor]:
     return logits, soft_labels, torch.tensor([0, 4, 2, 2])
 
 
-def test_registry_has_the_names_of_the_paper() -> None:
+def test_registry_has_the_names_of_the_paper_and_our_own_last() -> None:
     assert LOSSES.names() == NAMES
 
 
@@ -59,6 +60,7 @@ def test_loss_without_options_has_the_defaults_of_its_function(name: str) -> Non
         ("softce:temperature=2.5", {"temperature": 2.5}),
         ("mse_ce:1", {"ce_weight": 1}),
         ("softce_ce:ce_weight=0.5", {"ce_weight": 0.5}),
+        ("gift_ce:weight=0.5,ce_weight=2", {"weight": 0.5, "ce_weight": 2}),
     ],
 )
 def test_options_of_a_spec_reach_the_function(spec: str, options: dict[str, Any]) -> None:
@@ -82,7 +84,7 @@ def test_only_ce_needs_no_soft_labels() -> None:
 
 
 def test_only_ce_and_the_cosine_losses_accept_hard_labels() -> None:
-    assert [name for name in NAMES if build_loss(name).accepts_hard] == ["gift", "cosine", "ce"]
+    assert [name for name in NAMES if build_loss(name).accepts_hard] == ["gift", "cosine", "ce", "gift_ce"]
 
 
 @pytest.mark.parametrize("name", ["gift", "cosine"])
