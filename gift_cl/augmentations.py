@@ -67,16 +67,12 @@ class CropFlip:
 
     def apply(self, images: Tensor, parameters: Tensor) -> Tensor:
         """Crops of the padded images at the offsets, mirrored where the flip is 1."""
-        num_images, _, height, width = images.shape
-        device = images.device
+        height, width = images.shape[2:]
         padded = torch.nn.functional.pad(images, [self.pad] * 4)
-        top, left, flip = parameters.to(device, torch.int64).unbind(1)
-        rows = top[:, None] + torch.arange(height, device=device)
-        columns = torch.arange(width, device=device).expand(num_images, width)
-        columns = torch.where(flip[:, None] == 1, width - 1 - columns, columns) + left[:, None]
-        index = torch.arange(num_images, device=device)[:, None, None]
-        view = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
-        return view.permute(0, 3, 1, 2)
+        top, left, flip = parameters.to(images.device, torch.int64).unbind(1)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: all crops of all images
+        crops = windows[torch.arange(len(images), device=images.device), :, top, left]
+        return torch.where(flip.view(-1, 1, 1, 1) == 1, crops.flip(3), crops)
 
 
 def crop(pad: int = 1) -> CropFlip:
