@@ -32,7 +32,7 @@ class Normalization:
     def apply(self, pixels: Tensor) -> Tensor:
         """Network inputs for ``pixels`` (N, C, H, W) in [0, 1]."""
         mean, std = self._tensors(pixels)
-        return (pixels - mean) / std
+        return (pixels - mean).div_(std)
 
     def to_images(self, inputs: Tensor) -> Tensor:
         """Stored images, uint8 (N, C, H, W), of network inputs.

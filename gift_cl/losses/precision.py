@@ -23,6 +23,7 @@ def upcast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def autocast_off(device: torch.device) -> AbstractContextManager[object]:
     """A context in which autocast leaves operations on this kind of device alone."""
-    if not torch.amp.is_autocast_available(device.type):
+    kind = device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
         return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+    return torch.autocast(kind, enabled=False)
