@@ -152,7 +152,6 @@ def _facts(config: Config, data: ImageData, run_id: str) -> Row:
         "num_experiences": config.experiences,
         "budget_bytes": None if config.strategy in ("naive", "joint") else config.budget_bytes,
         "evaluated_on": config.evaluate_on,
-        "oracle": False,
         "config": asdict(config),
         "versions": versions(),
         "commit": commit(),
@@ -162,9 +161,10 @@ def _facts(config: Config, data: ImageData, run_id: str) -> Row:
 
 def _memory_columns(config: Config, stream: Stream, strategy: Any) -> Row:
     """What the memory costs now."""
-    ledger, count, seconds, accuracy = Ledger(), 0, 0.0, None
+    ledger, count, seconds, accuracy, is_oracle = Ledger(), 0, 0.0, None, False
     if config.is_gift:
         memory = strategy.memory
+        is_oracle = memory.exemplars.dataset.provenance.oracle
         ledger, count = memory.ledger, len(memory)
         seconds, accuracy = memory.distillation_seconds, memory.teacher_accuracy
     elif (sample := avalanche_sample(config, stream)) is not None:
@@ -178,6 +178,7 @@ def _memory_columns(config: Config, stream: Stream, strategy: Any) -> Row:
         "num_exemplars": count,
         "distillation_seconds": seconds,
         "teacher_accuracy": accuracy,
+        "oracle": is_oracle,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from gift_cl.augmentations import AUGMENTATIONS
 from gift_cl.codecs import build_codec
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers import DISTILLERS
-from gift_cl.distillers.protocol import require_input
+from gift_cl.distillers.protocol import provenance_of, require_input
 from gift_cl.labels import LABELS
 from gift_cl.ledger import BudgetError, Ledger
 from gift_cl.memory_plan import Plan
@@ -149,7 +149,10 @@ class ExemplarMemory:
                 f"`{self.distiller.spec}` made no exemplar of classes {missing}: they have too few images. "
                 "Choose other exemplars, or a smaller mosaic factor."
             )
-        dataset = plan.merge(self.dataset, made)
+        provenance = provenance_of(self.distiller, teacher)  # it may label what it did not choose
+        if self.dataset is not None and self.dataset.provenance.oracle:
+            provenance = replace(provenance, oracle=True)  # old exemplars keep their labels
+        dataset = replace(plan.merge(self.dataset, made), provenance=provenance)
         if self.budget_bytes is not None:
             dataset.ledger(teacher_bytes=plan.teacher_bytes).require_within(self.budget_bytes)
         if self.regime.name == "online" and teacher is not None:

@@ -74,22 +74,26 @@ class Selection:
         self, distiller: Distiller, *, num_classes: int, teacher: Teacher | None, factor: int = 1
     ) -> DistilledDataset:
         """A raw data set that says how it was made."""
-        provenance = Provenance(method=distiller.spec)
-        if teacher is not None:
-            provenance = Provenance(
-                method=distiller.spec,
-                teacher=type(teacher.model).__name__,
-                teacher_classes=teacher.classes,
-                oracle=teacher.oracle,
-            )
         return DistilledDataset.from_images(
             self.images,
             self.labels,
             num_classes=num_classes,
             factor=factor,
             normalization=teacher.normalization if teacher else None,
-            provenance=provenance,
+            provenance=provenance_of(distiller, teacher),
         )
+
+
+def provenance_of(distiller: Distiller, teacher: Teacher | None) -> Provenance:
+    """Who made exemplars, and which teacher took part: what it had seen, and whether it was an oracle."""
+    if teacher is None:
+        return Provenance(method=distiller.spec)
+    return Provenance(
+        method=distiller.spec,
+        teacher=type(teacher.model).__name__,
+        teacher_classes=teacher.classes,
+        oracle=teacher.oracle,
+    )
 
 
 def require_input(images: Tensor, labels: Tensor, *, per_class: int) -> None:

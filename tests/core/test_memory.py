@@ -572,3 +572,16 @@ def test_nothing_is_said_when_all_is_well() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         stream(make_memory(labels="stored"))
+
+
+@pytest.mark.parametrize("is_oracle", [False, True])
+def test_exemplars_say_whether_an_oracle_labelled_them(is_oracle: bool) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    classes = range(4) if is_oracle else range(2)
+    memory = ExemplarMemory(per_class=2, exemplars="random", labels="stored")
+    images = torch.randint(0, 256, (8, 1, 4, 4), dtype=torch.uint8)
+    memory.update(images, torch.arange(8) % 2, Teacher(model, classes=classes, oracle=is_oracle))
+    assert memory.dataset is not None
+    assert memory.dataset.provenance.oracle is is_oracle
+    assert memory.dataset.provenance.teacher_classes == tuple(classes)
