@@ -24,7 +24,8 @@ unit: $(STAMP)
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gift-cl needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	@echo "Setting up $(VENV); the first time PyTorch takes some minutes."
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+	  { echo "$(PYTHON) has no working venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(STAMP)
 
