@@ -137,8 +137,7 @@ class DistilledDataset:
     @property
     def images_per_class(self) -> dict[int, int]:
         """Number of exemplars of each class."""
-        classes, counts = self.labels.unique(return_counts=True)
-        return {int(c): int(n) for c, n in zip(classes, counts, strict=True)}
+        return count_labels(self.labels)
 
     def ledger(self, *, teacher_bytes: int = 0) -> Ledger:
         """Bytes by part; a teacher that has to be kept is charged by whoever keeps it."""
@@ -162,3 +161,9 @@ class DistilledDataset:
         if self.soft_labels is not None:
             soft = self.soft_labels.select(indices, self.labels)
         return replace(self, encoded=encoded, labels=self.labels[indices], soft_labels=soft)
+
+
+def count_labels(labels: Tensor) -> dict[int, int]:
+    """How often each class occurs in ``labels``, int64 (N,); classes ascending."""
+    classes, counts = labels.unique(return_counts=True)
+    return dict(zip(classes.tolist(), counts.tolist(), strict=True))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gift_cl.augmentations import AUGMENTATIONS
 from gift_cl.codecs import build_codec
-from gift_cl.dataset import DistilledDataset
+from gift_cl.dataset import DistilledDataset, count_labels
 from gift_cl.distillers import DISTILLERS
 from gift_cl.distillers.protocol import provenance_of, require_input
 from gift_cl.labels import LABELS
@@ -164,7 +164,7 @@ class ExemplarMemory:
 
     def _condense(self, images: Tensor, labels: Tensor, plan: Plan) -> DistilledDataset:
         """Exemplars of the new classes: as many as the budget holds, or as there are."""
-        wanted, supply = self.per_class or 0, _counts(labels)
+        wanted, supply = self.per_class or 0, count_labels(labels)
         if self.per_class is None:
             _, wanted = plan.estimate_per_class(images, supply)
         while True:
@@ -263,11 +263,6 @@ class ExemplarMemory:
             self._queue = torch.cat([self._queue, shuffled])
         chosen, self._queue = self._queue[:count], self._queue[count:]
         return chosen
-
-
-def _counts(labels: Tensor) -> dict[int, int]:
-    classes, counts = labels.unique(return_counts=True)
-    return dict(zip(classes.tolist(), counts.tolist(), strict=True))
 
 
 def _require_positive(name: str, value: int | None) -> int | None:
