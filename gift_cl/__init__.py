@@ -2,9 +2,13 @@
 
 from gift_cl.dataset import DistilledDataset as DistilledDataset
 from gift_cl.dataset import Provenance as Provenance
-from gift_cl.dataset_file import DamagedFileError as DamagedFileError
 from gift_cl.dataset_file import load_dataset as load_dataset
+from gift_cl.dataset_file import open_dataset as open_dataset
 from gift_cl.dataset_file import save_dataset as save_dataset
+from gift_cl.errors import DamagedFileError as DamagedFileError
+from gift_cl.errors import LayoutError as LayoutError
+from gift_cl.errors import ReadError as ReadError
+from gift_cl.errors import UnsafeFileError as UnsafeFileError
 from gift_cl.ledger import BudgetError as BudgetError
 from gift_cl.ledger import Ledger as Ledger
 from gift_cl.losses import GIFTLoss as GIFTLoss

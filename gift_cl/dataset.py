@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +16,9 @@ from gift_cl.normalization import Normalization
 from gift_cl.soft_labels import SoftLabels
 
 _MOST_CLASSES = 1 << 31  # so that a label fits four bytes
+
+Space = Literal["pixels", "zca"]
+"""What the values of images are: pixels (uint8, or float in [0, 1]), or ZCA-whitened and unbounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,9 @@ class DistilledDataset:
         soft_labels: Stored teacher logits, if any.
         factor: Mosaic factor; an image holds ``factor``² patches.
         normalization: What a network trained on these images should apply, if known.
+        space: ``pixels``, or ``zca`` for images that were distilled in a whitened space (DATM).
+        learned_lr: Learning rate of SGD that was learned with the images, if any (DATM).
+        class_names: Name of each class, if known.
         provenance: Where they come from.
 
     Raises:
@@ -60,6 +68,9 @@ class DistilledDataset:
     soft_labels: SoftLabels | None = None
     factor: int = 1
     normalization: Normalization | None = None
+    space: Space = "pixels"
+    learned_lr: float | None = None
+    class_names: tuple[str, ...] | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
@@ -78,6 +89,19 @@ class DistilledDataset:
             )
         if self.factor < 1:
             raise ValueError(f"Expected `factor` of at least 1, got {self.factor}.")
+        if self.space not in get_args(Space):
+            raise ValueError(f"Expected `space` pixels or zca, got {self.space!r}.")
+        if self.space == "zca" and self.encoded.codec != "float32":
+            raise ValueError(
+                f"Expected the codec float32 for whitened images, got `{self.encoded.codec}`: their values "
+                "are no pixels."
+            )
+        if self.learned_lr is not None and not 0 < self.learned_lr < math.inf:
+            raise ValueError(f"Expected a positive `learned_lr`, got {self.learned_lr}.")
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"Expected {self.num_classes} `class_names`, one for each class, got {len(self.class_names)}."
+            )
         if self.soft_labels is not None:
             self._check_soft_labels(self.soft_labels)
 
@@ -126,7 +150,7 @@ class DistilledDataset:
 
     @property
     def images(self) -> Tensor:
-        """The images as a student sees them: decoded, uint8 (N, C, H, W)."""
+        """The images as a student sees them: decoded, (N, C, H, W), uint8 or, from ``float32``, float."""
         return self.encoded.decode()
 
     @property
@@ -161,6 +185,26 @@ class DistilledDataset:
         if self.soft_labels is not None:
             soft = self.soft_labels.select(indices, self.labels)
         return replace(self, encoded=encoded, labels=self.labels[indices], soft_labels=soft)
+
+    def reordered(self, permutation: Sequence[int]) -> DistilledDataset:
+        """The same exemplars when class ``c`` is called ``permutation[c]``.
+
+        Raises:
+            ValueError: If it is no permutation of the classes.
+        """
+        if sorted(permutation) != list(range(self.num_classes)):
+            raise ValueError(
+                f"Expected `permutation` to hold each of {self.num_classes} classes once, got {permutation}."
+            )
+        names = None
+        if self.class_names is not None:
+            names = tuple(name for _, name in sorted(zip(permutation, self.class_names, strict=True)))
+        return replace(
+            self,
+            labels=torch.tensor(permutation, dtype=torch.int64)[self.labels],
+            soft_labels=None if self.soft_labels is None else self.soft_labels.reordered(permutation),
+            class_names=names,
+        )
 
 
 def count_labels(labels: Tensor) -> dict[int, int]:

@@ -17,18 +17,16 @@ from torch import Tensor
 
 from gift_cl.codecs import EncodedImages
 from gift_cl.dataset import DistilledDataset, Provenance
+from gift_cl.errors import DamagedFileError
 from gift_cl.files import replacing
 from gift_cl.ledger import label_nbytes
 from gift_cl.normalization import Normalization
 from gift_cl.soft_labels import SoftLabels
 
-FORMAT = "gift-cl/1"
+FORMAT = "gift-cl/2"
+_READABLE = ("gift-cl/1", FORMAT)
 
 _UNSIGNED = {1: torch.uint8, 2: torch.uint16, 4: torch.int32}  # by bytes; four are never all used
-
-
-class DamagedFileError(ValueError):
-    """A file is not what it says it is."""
 
 
 def save_dataset(dataset: DistilledDataset, path: str | os.PathLike[str]) -> None:
@@ -56,6 +54,24 @@ def load_dataset(path: str | os.PathLike[str]) -> DistilledDataset:
         FileNotFoundError: If there is no such file.
         DamagedFileError: If it is no such file, was changed, or its parts do not fit together.
     """
+    return _read(path, is_mapped=False)
+
+
+def open_dataset(path: str | os.PathLike[str]) -> DistilledDataset:
+    """A data set whose images stay in the file until they are used: opened at once, however large it is.
+
+    The stored images are mapped into memory, so a batch ``dataset.select(indices).images`` reads its own
+    bytes and no others. Everything but the images is verified as `load_dataset` does; the images are not
+    read, so their hash is not. The file must not be changed while the data set is in use.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DamagedFileError: If it is no such file, or its parts do not fit together.
+    """
+    return _read(path, is_mapped=True)
+
+
+def _read(path: str | os.PathLike[str], *, is_mapped: bool) -> DistilledDataset:
     from safetensors import SafetensorError, safe_open
 
     if not os.path.isfile(path):
@@ -63,10 +79,12 @@ def load_dataset(path: str | os.PathLike[str]) -> DistilledDataset:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # Tensors would change, or end the process, with the file that they are mapped from.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # Tensors would change, or end the process, with the file that they are mapped from.
+        unread = {"pixels"} if is_mapped else set()
+        tensors = {name: t if name in unread else t.clone() for name, t in tensors.items()}
         header = _verified_header(metadata)
-        _verify_tensors(tensors, header)
+        _verify_tensors(tensors, header, unread=unread)
         dataset = _from_tensors(tensors, header)
         dataset.encoded.select(range(min(len(dataset), 1))).decode()
     except (
@@ -96,6 +114,9 @@ def _header(dataset: DistilledDataset) -> dict[str, Any]:
         "num_classes": dataset.num_classes,
         "factor": dataset.factor,
         "normalization": None if dataset.normalization is None else asdict(dataset.normalization),
+        "space": dataset.space,
+        "learned_lr": dataset.learned_lr,
+        "class_names": None if dataset.class_names is None else list(dataset.class_names),
         "provenance": {
             "method": provenance.method,
             "source": provenance.source,
@@ -140,7 +161,7 @@ def _from_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> D
         soft = SoftLabels(tensors["soft_labels"], covered, _whole(header["num_views"]), tensors.get("views"))
     elif "soft_labels" in tensors or "views" in tensors:
         raise ValueError("it holds soft labels, and does not say of which classes")
-    norm = header["normalization"]
+    names, lr, norm = header.get("class_names"), header.get("learned_lr"), header["normalization"]
     if norm is not None:
         norm = Normalization(tuple(map(float, norm["mean"])), tuple(map(float, norm["std"])))
     return DistilledDataset(
@@ -150,6 +171,9 @@ def _from_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> D
         soft_labels=soft,
         factor=_whole(header["factor"]),
         normalization=norm,
+        space=header.get("space", "pixels"),
+        learned_lr=None if lr is None else float(lr),
+        class_names=None if names is None else tuple(map(str, names)),
         provenance=_provenance(header["provenance"]),
     )
 
@@ -179,28 +203,31 @@ def _widened(values: Tensor) -> Tensor:
 
 def _verified_header(metadata: Mapping[str, str]) -> dict[str, Any]:
     header = json.loads(metadata.get("gift_cl", "null"))
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") not in _READABLE:
         raise ValueError(f"its metadata do not say `{FORMAT}`")
     if header.pop("sha256", None) != _sha256(_canonical(header).encode()):
         raise ValueError("the hash of its metadata does not agree")
     return header
 
 
-def _verify_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+def _verify_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, unread: set[str]) -> None:
     known = header["tensors"]
     if set(known) != set(tensors):
         raise ValueError(f"it should hold {sorted(known)}, and holds {sorted(tensors)}")
     for name, tensor in tensors.items():
-        if _describe(tensor) != known[name]:
+        described = _describe(tensor, is_read=name not in unread)
+        if described | {"sha256": described.get("sha256", known[name]["sha256"])} != known[name]:
             raise ValueError(f"the hash, shape or type of `{name}` does not agree")
 
 
-def _describe(tensor: Tensor) -> dict[str, Any]:
-    """Type, shape and hash of a tensor: all that a file says of it."""
-    flat = tensor.contiguous().view(-1)
-    data = flat.view(torch.uint8).numpy().data if flat.numel() else b""
+def _describe(tensor: Tensor, *, is_read: bool = True) -> dict[str, Any]:
+    """Type, shape and, if it may be read, hash of a tensor: all that a file says of it."""
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return {"dtype": dtype, "shape": list(tensor.shape), "sha256": _sha256(data)}
+    described: dict[str, Any] = {"dtype": dtype, "shape": list(tensor.shape)}
+    if is_read:
+        flat = tensor.contiguous().view(-1)
+        described["sha256"] = _sha256(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return described
 
 
 def _canonical(header: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,15 +12,18 @@ from torch import Tensor
 Extension = Literal["row_min", "row_mean", "zero"]
 """How logits are extended to classes that their teacher did not know."""
 
+_PRECISIONS = (torch.float16, torch.float32)
+
 
 @dataclass(frozen=True, eq=False)
 class SoftLabels:
-    """Logits of ``V`` views of ``N`` exemplars, half precision, without a byte for unknown classes.
+    """Logits of ``V`` views of ``N`` exemplars, without a byte for unknown classes.
 
     A teacher labels with the classes it had seen, so exemplars of early classes have short rows.
 
     Args:
-        values: float16, one-dimensional: exemplar after exemplar, view after view, class after class.
+        values: One-dimensional: exemplar after exemplar, view after view, class after class. float16, or
+            float32 for labels that others published in that precision.
         covered: For each hard label, the classes that its exemplars' logits stand for, in their order.
         num_views: ``V``, at least 1.
         views: int8 (N, V, P), the augmentation parameters of each view; none when every view is the
@@ -38,9 +41,9 @@ class SoftLabels:
     def __post_init__(self) -> None:
         if self.num_views < 1:
             raise ValueError(f"Expected `num_views` of at least 1, got {self.num_views}.")
-        if self.values.dtype != torch.float16 or self.values.ndim != 1:
+        if self.values.dtype not in _PRECISIONS or self.values.ndim != 1:
             raise ValueError(
-                f"Expected float16 `values` in one dimension, got {self.values.dtype} "
+                f"Expected float16 or float32 `values` in one dimension, got {self.values.dtype} "
                 f"{tuple(self.values.shape)}."
             )
         if not bool(torch.isfinite(self.values).all()):
@@ -59,6 +62,7 @@ class SoftLabels:
         covered: Mapping[int, tuple[int, ...]],
         *,
         views: Tensor | None = None,
+        dtype: torch.dtype = torch.float16,
     ) -> SoftLabels:
         """Keep, of dense ``logits`` (N, V, C) over all classes, the covered ones.
 
@@ -67,6 +71,7 @@ class SoftLabels:
             labels: Hard labels, int64 (N,).
             covered: As in the class.
             views: As in the class.
+            dtype: Precision of the stored logits, float16 or float32.
         """
         parts = [
             row[:, list(covered[int(label)])].reshape(-1) for row, label in zip(logits, labels, strict=True)
@@ -74,27 +79,36 @@ class SoftLabels:
         values = torch.cat(parts) if parts else logits.new_zeros(0)
         present = {int(label) for label in labels.unique()}
         kept = {label: columns for label, columns in covered.items() if label in present}
-        return cls(values.to(torch.float16).cpu(), kept, logits.shape[1], views)
+        return cls(values.to(dtype).cpu(), kept, logits.shape[1], views)
 
     def nbytes(self, num_classes: int) -> int:
         """Bytes as stored: logits, view parameters, one bit for each pair of label and class."""
         views = 0 if self.views is None else self.views.numel()
-        return 2 * self.values.numel() + views + coverage_nbytes(self.covered, num_classes)
+        values = self.values.numel() * self.values.element_size()
+        return values + views + coverage_nbytes(self.covered, num_classes)
 
-    def dense(self, labels: Tensor, classes: Sequence[int]) -> Tensor:
-        """Logits in the column order of ``classes``, float16 (N, V, len(classes)).
+    def dense(self, labels: Tensor, classes: Sequence[int], indices: Tensor | None = None) -> Tensor:
+        """Logits in the column order of ``classes``, (n, V, len(classes)), in the stored precision.
 
         Classes that a row does not cover are NaN; covered classes that are not asked for are left out.
+
+        Args:
+            labels: Hard labels of all exemplars, int64 (N,).
+            classes: Which columns are wanted.
+            indices: Which rows are wanted, int64 (n,); all by default. No others are read.
         """
         column = {int(c): position for position, c in enumerate(classes)}
-        widths = torch.tensor([len(self.covered[int(label)]) for label in labels], dtype=torch.int64)
-        ends = torch.cumsum(widths * self.num_views, 0)
+        present, which = labels.unique(return_inverse=True)
+        widths = torch.tensor([len(self.covered[label]) for label in present.tolist()], dtype=torch.int64)
+        ends = torch.cumsum(widths[which] * self.num_views, 0)
         if int(ends[-1] if len(ends) else 0) != self.values.numel():
             raise ValueError(
                 f"Expected {int(ends[-1]) if len(ends) else 0} logits for these labels, got "
                 f"{self.values.numel()}. The soft labels belong to other exemplars."
             )
-        dense = torch.full((len(labels), self.num_views, len(column)), float("nan"), dtype=torch.float16)
+        if indices is not None:
+            labels, ends = labels[indices], ends[indices]
+        dense = torch.full((len(labels), self.num_views, len(column)), float("nan"), dtype=self.values.dtype)
         for label, covered in self.covered.items():
             rows = (labels == label).nonzero().flatten()
             if not len(rows):
@@ -112,9 +126,18 @@ class SoftLabels:
     def select(self, indices: Tensor, labels: Tensor) -> SoftLabels:
         """Soft labels of some exemplars; ``labels`` are the hard labels of all of them."""
         width = 1 + max((c for columns in self.covered.values() for c in columns), default=-1)
-        dense = self.dense(labels, range(width))[indices]
+        dense = self.dense(labels, range(width), indices)
         views = None if self.views is None else self.views[indices]
-        return SoftLabels.from_logits(dense, labels[indices], self.covered, views=views)
+        dtype = self.values.dtype
+        return SoftLabels.from_logits(dense, labels[indices], self.covered, views=views, dtype=dtype)
+
+    def reordered(self, permutation: Sequence[int]) -> SoftLabels:
+        """The same logits when class ``c`` is called ``permutation[c]``; no value moves."""
+        covered = {
+            permutation[label]: tuple(permutation[c] for c in columns)
+            for label, columns in self.covered.items()
+        }
+        return replace(self, covered=covered)
 
     @classmethod
     def assemble(
@@ -129,7 +152,8 @@ class SoftLabels:
             num_classes: Classes in all.
         """
         first = parts[0][1]
-        logits = torch.zeros(len(labels), first.num_views, num_classes, dtype=torch.float16)
+        dtype = first.values.dtype
+        logits = torch.zeros(len(labels), first.num_views, num_classes, dtype=dtype)
         views = None
         if first.views is not None:
             views = first.views.new_zeros(len(labels), *first.views.shape[1:])
@@ -139,7 +163,7 @@ class SoftLabels:
             covered |= part.covered
             if views is not None and part.views is not None:
                 views[rows] = part.views
-        return cls.from_logits(logits, labels, covered, views=views)
+        return cls.from_logits(logits, labels, covered, views=views, dtype=dtype)
 
 
 def coverage_nbytes(covered: Mapping[int, tuple[int, ...]], num_classes: int) -> int:

@@ -7,6 +7,7 @@ from gift_cl.codecs.file_codecs import Jpeg as Jpeg
 from gift_cl.codecs.file_codecs import Png as Png
 from gift_cl.codecs.file_codecs import Webp as Webp
 from gift_cl.codecs.tensor_codecs import Downscale as Downscale
+from gift_cl.codecs.tensor_codecs import Float32 as Float32
 from gift_cl.codecs.tensor_codecs import Quantize as Quantize
 from gift_cl.codecs.tensor_codecs import Raw as Raw
 from gift_cl.registry import Registry
@@ -18,13 +19,14 @@ CODECS.add("jpeg", Jpeg, reference="ITU-T T.81, written by pillow")
 CODECS.add("webp", Webp, reference="RFC 9649 and RFC 6386, written by pillow")
 CODECS.add("quantize", Quantize, reference="uniform levels over [0, 255], packed")
 CODECS.add("downscale", Downscale, reference="area average, bilinear interpolation back")
+CODECS.add("float32", Float32, reference="IEEE 754 binary32 values as they are")
 
 
 def build_codec(spec: str) -> Codec:
     """The codec that a spec describes.
 
     Args:
-        spec: ``raw``, ``png``, ``jpeg:75``, ``webp:75``, ``webp:lossless``, ``quantize:4``,
+        spec: ``raw``, ``float32``, ``png``, ``jpeg:75``, ``webp:75``, ``webp:lossless``, ``quantize:4``,
             ``downscale:2``, or ``downscale:2,bits=4``, with other numbers as needed.
 
     Raises:

@@ -19,16 +19,18 @@ class Codec(Protocol):
         ...
 
     def encode(self, images: Tensor) -> EncodedImages:
-        """Stored form of uint8 (N, C, H, W) images, on the CPU; the images may be on any device.
+        """Stored form of (N, C, H, W) images, on the CPU; the images may be on any device.
+
+        They are uint8, but for the codec ``float32``.
 
         Raises:
-            TypeError: If the images are not uint8.
+            TypeError: If the images are of another type.
             ValueError: If their shape does not suit the codec.
         """
         ...
 
     def decode(self, encoded: EncodedImages) -> Tensor:
-        """The images, uint8 (N, C, H, W), on the CPU.
+        """The images, (N, C, H, W) of the type that was encoded, on the CPU.
 
         Raises:
             ValueError: If another codec wrote them, or stored bytes are damaged.
@@ -36,20 +38,20 @@ class Codec(Protocol):
         ...
 
 
-def check_images(images: Tensor) -> tuple[int, int, int]:
-    """Channels, height and width of uint8 (N, C, H, W) images.
+def check_images(images: Tensor, *, dtype: torch.dtype = torch.uint8) -> tuple[int, int, int]:
+    """Channels, height and width of (N, C, H, W) images.
 
     Raises:
-        TypeError: If ``images`` is not a uint8 tensor.
+        TypeError: If ``images`` is not a tensor of ``dtype``.
         ValueError: If it has not four dimensions, or images without pixels.
     """
     if not isinstance(images, Tensor):
-        raise TypeError(f"Expected `images` to be a uint8 tensor, got {type(images).__name__}.")
-    if images.dtype != torch.uint8:
-        raise TypeError(
-            f"Expected `images` of torch.uint8, got {images.dtype}. "
-            "Convert pixels in [0, 1] with `(images * 255).round().to(torch.uint8)`."
-        )
+        raise TypeError(f"Expected `images` to be a {_name(dtype)} tensor, got {type(images).__name__}.")
+    if images.dtype != dtype:
+        cure = "Convert pixels in [0, 1] with `(images * 255).round().to(torch.uint8)`."
+        if dtype != torch.uint8:
+            cure = f"Convert them with `images.to({dtype})`."
+        raise TypeError(f"Expected `images` of {dtype}, got {images.dtype}. {cure}")
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise ValueError(
             f"Expected `images` of shape (N, C, H, W), got {tuple(images.shape)}. "
@@ -57,6 +59,10 @@ def check_images(images: Tensor) -> tuple[int, int, int]:
         )
     _, channels, height, width = images.shape
     return channels, height, width
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def check_written_by(encoded: EncodedImages, spec: str) -> None:

@@ -41,6 +41,40 @@ class Raw:
 
 
 @dataclass(frozen=True)
+class Float32:
+    """Values as they are, four bytes each: images of a whitened space, or of more than 256 levels.
+
+    Example:
+        >>> Float32().encode(torch.zeros(2, 3, 32, 32)).nbytes
+        24576
+    """
+
+    @property
+    def spec(self) -> str:
+        """Canonical spec."""
+        return "float32"
+
+    def encode(self, images: Tensor) -> EncodedImages:
+        """Stored form of float32 (N, C, H, W) images, little-endian; see ``Codec``."""
+        image_shape = check_images(images, dtype=torch.float32)
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError(
+                "Expected finite `images`, got NaN or infinite values. Check how they were made."
+            )
+        values = images.contiguous().cpu().flatten(1)
+        return _equally_long(
+            self.spec, image_shape, values.view(torch.uint8) if len(values) else values.byte()
+        )
+
+    def decode(self, encoded: EncodedImages) -> Tensor:
+        """The images, float32 (N, C, H, W), exactly; see ``Codec``."""
+        rows = _rows(encoded, self.spec, 4 * math.prod(encoded.image_shape))
+        if rows.data_ptr() % 4:  # a file may have mapped them to any address
+            rows = rows.clone()
+        return rows.view(torch.float32).view(len(encoded), *encoded.image_shape)
+
+
+@dataclass(frozen=True)
 class Quantize:
     """Pixels at ``2**bits`` uniform levels over [0, 255], packed without gaps.
 
@@ -137,13 +171,15 @@ class Downscale:
         return channels, height // self.factor, width // self.factor
 
 
-def _equally_long(spec: str, image_shape: tuple[int, int, int], values: Tensor) -> EncodedImages:
+def _equally_long(
+    spec: str, image_shape: tuple[int, int, int], values: Tensor, *, num_images: int | None = None
+) -> EncodedImages:
     return EncodedImages(
         codec=spec,
         image_shape=image_shape,
         payload=values.cpu().reshape(-1),
         lengths=None,
-        num_images=len(values),
+        num_images=len(values) if num_images is None else num_images,
         shared=torch.empty(0, dtype=torch.uint8),
     )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor, nn
+
+from gift_cl.torch_files import load_torch
 
 _WRAPPERS = ("model", "state_dict")
 _SHOWN = 6
@@ -25,9 +25,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
       ``layers.norm.d``;
     - a ResNet with ``shortcut``, ``linear`` (G-VBSM) to ``downsample``, ``fc``.
 
-    The file is only ever opened with ``weights_only=True``. Besides torch's own list,
-    ``argparse.Namespace`` is let through: torchvision's script stores its arguments as one, and
-    all it can do is hold attributes.
+    The file is opened by `load_torch`. Besides torch's own list, ``argparse.Namespace`` is let
+    through: torchvision's script stores its arguments as one, and all it can do is hold attributes.
 
     Args:
         path: A file written by ``torch.save``.
@@ -44,7 +43,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         Layouts of zeyuanyin/tiny-imagenet@275c667, VILA-Lab/SRe2L@8d00cba, LINs-lab/RDED@3f6453d,
         NUS-HPC-AI-Lab/DATM@97ae510 and shaoshitong/G_VBSM_Dataset_Condensation@1ed80b0.
     """
-    weights = _state_dict(_read(path), path)
+    weights = _state_dict(load_torch(path, allow=[argparse.Namespace], legacy=True), path)
     if all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return _rename_resnet(_rename_convnet(weights))
@@ -81,34 +80,6 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         parts += [*filter(None, problems), _difference(_facts(found), _facts(expected))]
         raise ValueError(" ".join(filter(None, parts)))
     model.load_state_dict(found)
-
-
-def _read(path: str | os.PathLike[str]) -> object:
-    """What the file holds, if reading it runs no code."""
-    name = os.fspath(path)
-    # Opened outside the `try`: an OSError from inside torch means a damaged archive.
-    with open(path, "rb") as stream:
-        try:
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                contents: object = torch.load(stream, map_location="cpu", weights_only=True)
-        # A damaged pickle can raise anything. Torch's own text is cut, since it advises to
-        # load with `weights_only=False`.
-        except Exception as error:
-            asked = re.search(r"GLOBAL (\S+)", str(error))
-            if isinstance(error, pickle.UnpicklingError) and asked:
-                raise ValueError(
-                    f"The file `{name}` wants to run code (it asks for `{asked[1]}`) and was not "
-                    "opened. Use a file of tensors only; if you trust its author, load it on a "
-                    "machine that may be lost and save its state dict again."
-                ) from None
-            reason = str(error).split(". ")[0].strip() or type(error).__name__
-            raise ValueError(
-                f"The file `{name}` is no readable torch checkpoint ({reason}). It may be cut "
-                "short, or a web page in place of the download: get it again and compare its "
-                "size. A TorchScript file, or one of torch's oldest (tar) format, must be saved "
-                "again as a state dict."
-            ) from None
-    return contents
 
 
 def _state_dict(contents: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -199,3 +200,30 @@ def test_device_of_the_images_does_not_matter(spec: str) -> None:
     images = noise(4, 3, 8, 8)
     encoded = build_codec(spec).encode(images.to("cuda"))
     assert torch.equal(encoded.payload, build_codec(spec).encode(images).payload)
+
+
+@given(shape=shapes, seed=st.integers(0, 99))
+def test_floats_come_back_bit_for_bit(shape: tuple[int, ...], seed: int) -> None:
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    encoded = build_codec("float32").encode(images)
+    assert encoded.nbytes == 4 * images.numel()
+    assert torch.equal(encoded.decode(), images)
+    chosen = torch.arange(shape[0]).flip(0)
+    assert torch.equal(encoded.select(chosen).decode(), images[chosen])
+
+
+def test_floats_are_read_from_any_address() -> None:
+    images = torch.randn(2, 1, 3, 3)
+    encoded = build_codec("float32").encode(images)
+    shifted = torch.cat([torch.zeros(1, dtype=torch.uint8), encoded.payload])[1:]
+    assert torch.equal(replace(encoded, payload=shifted).decode(), images)
+
+
+def test_floats_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="Expected finite `images`"):
+        build_codec("float32").encode(torch.full((1, 1, 2, 2), float("nan")))
+
+
+def test_pixels_are_refused_by_the_codec_of_floats_with_the_cure() -> None:
+    with pytest.raises(TypeError, match=r"Expected `images` of torch\.float32, .*images\.to"):
+        build_codec("float32").encode(noise(1, 1, 2, 2))

@@ -196,3 +196,46 @@ def test_a_mask_is_refused_with_the_cure() -> None:
 def test_floating_images_are_refused_with_the_cure() -> None:
     with pytest.raises(TypeError, match=r"`images` of torch.uint8.*round"):
         DistilledDataset.from_images(torch.rand(1, 1, 8, 8), LABELS[:1], num_classes=6)
+
+
+def test_whitened_images_have_to_be_floats() -> None:
+    with pytest.raises(ValueError, match="Expected the codec float32 for whitened images, got `raw`"):
+        replace(make(), space="zca")
+
+
+@pytest.mark.parametrize("change", [{"space": "lab"}, {"learned_lr": 0.0}, {"class_names": ("a", "b")}])
+def test_what_is_said_of_the_images_has_to_make_sense(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"Expected .*{next(iter(change))}"):
+        replace(make(), **change)
+
+
+def test_reordering_renames_classes_and_keeps_their_logits() -> None:
+    names = tuple("abcdef")
+    dataset = replace(make(soft=make_soft()), class_names=names)
+    permutation = (2, 0, 1, 3, 5, 4)
+    other = dataset.reordered(permutation)
+    assert other.labels.tolist() == [1, 2, 1, 4]
+    assert torch.equal(other.images, dataset.images)
+    assert other.class_names is not None
+    assert all(other.class_names[permutation[c]] == names[c] for c in range(6))
+    assert dataset.soft_labels is not None
+    assert other.soft_labels is not None
+    before = dataset.soft_labels.dense(dataset.labels, range(6))
+    after = other.soft_labels.dense(other.labels, range(6))
+    torch.testing.assert_close(after[:, :, list(permutation)], before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_reordering_there_and_back_changes_nothing() -> None:
+    dataset = make(soft=make_soft())
+    permutation = (3, 0, 5, 1, 2, 4)
+    back = [permutation.index(c) for c in range(6)]
+    again = dataset.reordered(permutation).reordered(back)
+    assert torch.equal(again.labels, dataset.labels)
+    assert again.soft_labels is not None
+    assert again.soft_labels.covered == COVERED
+
+
+@pytest.mark.parametrize("permutation", [(0, 1, 2, 3, 4), (0, 0, 1, 2, 3, 4), (1, 2, 3, 4, 5, 6)])
+def test_only_permutations_reorder_classes(permutation: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="Expected `permutation` to hold each of 6 classes once"):
+        make().reordered(permutation)

@@ -18,8 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gift_cl.codecs import build_codec
 from gift_cl.dataset import DistilledDataset, Provenance
-from gift_cl.dataset_file import DamagedFileError, load_dataset, save_dataset
+from gift_cl.dataset_file import load_dataset, open_dataset, save_dataset
+from gift_cl.errors import DamagedFileError
 from gift_cl.normalization import Normalization
 from gift_cl.soft_labels import SoftLabels
 
@@ -85,6 +87,7 @@ def is_same(first: DistilledDataset, second: DistilledDataset) -> bool:
         tensors = [encoded.payload, encoded.lengths, encoded.shared, dataset.labels]
         facts: list[object] = [encoded.codec, encoded.image_shape, len(encoded), dataset.num_classes]
         facts += [dataset.factor, dataset.normalization, dataset.provenance, soft is None]
+        facts += [dataset.space, dataset.learned_lr, dataset.class_names]
         if soft is not None:
             tensors += [soft.values, soft.views]
             facts += [dict(soft.covered), soft.num_views]
@@ -179,7 +182,7 @@ def test_what_is_loaded_is_saved_as_the_same_bytes(saved: Path, tmp_path: Path) 
 
 def test_the_format_is_what_an_independent_writer_writes(saved: Path, tmp_path: Path) -> None:
     header, tensors = read_raw(saved)
-    assert header["format"] == "gift-cl/1"
+    assert header["format"] == "gift-cl/2"
     assert {name: str(tensor.dtype) for name, tensor in tensors.items()} == {
         "pixels": "torch.uint8",
         "shared": "torch.uint8",
@@ -310,8 +313,79 @@ def test_tensors_of_another_program_are_refused(tmp_path: Path, metadata: dict[s
 
 def test_another_version_of_the_format_is_refused(saved: Path) -> None:
     header, tensors = read_raw(saved)
-    write_raw(saved, header | {"format": "gift-cl/2"}, tensors)
-    refused(saved, "its metadata do not say `gift-cl/1`")
+    write_raw(saved, header | {"format": "gift-cl/3"}, tensors)
+    refused(saved, "its metadata do not say `gift-cl/2`")
+
+
+def test_a_file_of_the_first_version_is_read(saved: Path) -> None:
+    header, tensors = read_raw(saved)
+    for name in ("space", "learned_lr", "class_names"):
+        del header[name]
+    write_raw(saved, header | {"format": "gift-cl/1"}, tensors)
+    assert is_same(load_dataset(saved), make())
+
+
+def test_whitened_images_and_what_was_learned_with_them_are_kept(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, logits = torch.randn(4, 3, 5, 7, generator=generator), torch.randn(4, 1, 2, generator=generator)
+    labels = torch.tensor([0, 0, 1, 1])
+    covered = {0: (0, 1), 1: (0, 1)}
+    dataset = DistilledDataset(
+        encoded=build_codec("float32").encode(images),
+        labels=labels,
+        num_classes=2,
+        soft_labels=SoftLabels.from_logits(logits, labels, covered, dtype=torch.float32),
+        space="zca",
+        learned_lr=0.1 + 0.2,
+        class_names=("chat", "chien \u00e9"),
+    )
+    save_dataset(dataset, tmp_path / "file")
+    for loaded in (load_dataset(tmp_path / "file"), open_dataset(tmp_path / "file")):
+        assert is_same(loaded, dataset)
+        assert torch.equal(loaded.images, images)
+        assert loaded.soft_labels is not None
+        assert torch.equal(loaded.soft_labels.dense(labels, (0, 1)), logits)
+        assert dataset.ledger() == loaded.ledger()
+
+
+@pytest.mark.parametrize("codec", ["raw", "float32", "webp:75", "quantize:3"])
+def test_an_opened_data_set_is_the_loaded_one(tmp_path: Path, codec: str) -> None:
+    images = torch.arange(5 * 192, dtype=torch.float32).view(5, 3, 8, 8).div(1000)
+    pixels = images if codec == "float32" else (images * 255).to(torch.uint8)
+    dataset = DistilledDataset(
+        encoded=build_codec(codec).encode(pixels), labels=torch.tensor([4, 0, 1, 1, 2]), num_classes=5
+    )
+    save_dataset(dataset, tmp_path / "file")
+    opened, chosen = open_dataset(tmp_path / "file"), torch.tensor([3, 0, 3])
+    assert is_same(opened, dataset)
+    assert torch.equal(opened.select(chosen).images, dataset.images[chosen])
+
+
+def test_opening_reads_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = DistilledDataset.from_images(
+        torch.zeros(1000, 3, 32, 32, dtype=torch.uint8), torch.arange(1000) % 10, num_classes=10
+    )
+    save_dataset(dataset, tmp_path / "file")
+    hashed = 0
+
+    def count(data: bytes | memoryview) -> str:
+        nonlocal hashed
+        hashed += len(data)
+        return hashlib.sha256(data).hexdigest()
+
+    monkeypatch.setattr("gift_cl.dataset_file._sha256", count)
+    open_dataset(tmp_path / "file")
+    assert hashed < 10_000  # of 3 MB
+    load_dataset(tmp_path / "file")
+    assert hashed > 3_000_000
+
+
+def test_damage_outside_the_images_is_noticed_when_a_file_is_opened(saved: Path) -> None:
+    header, tensors = read_raw(saved)
+    tensors["labels"] = tensors["labels"].flip(0)
+    write_header(saved, header, tensors)
+    with pytest.raises(DamagedFileError, match="hash, shape or type of `labels`"):
+        open_dataset(saved)
 
 
 def test_metadata_without_their_hash_are_refused(saved: Path) -> None:
@@ -352,7 +426,7 @@ FORGERIES: dict[str, tuple[Change, str]] = {
     "float labels": (put("labels", lambda t: t.float()), "torch.float32 in place of whole numbers"),
     "flat views": (put("views", lambda t: t.flatten()), "views"),
     "other views": (put("views", lambda t: t[:2]), "`views` for 5 images"),
-    "wide soft labels": (put("soft_labels", lambda t: t.float()), "float16"),
+    "wide soft labels": (put("soft_labels", lambda t: t.double()), "float16"),
     "short soft labels": (put("soft_labels", lambda t: t[:-1]), "soft-label values"),
     "soft labels not finite": (put("soft_labels", lambda t: t * float("nan")), "NaN or infinite"),
     "wide pixels": (put("pixels", lambda t: t.int()), "`payload` of torch.uint8"),

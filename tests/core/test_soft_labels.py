@@ -94,3 +94,20 @@ def test_a_row_that_knows_nothing_becomes_zeros(mode: str) -> None:
 def test_an_unknown_extension_is_refused() -> None:
     with pytest.raises(ValueError, match="row_min, row_mean or zero"):
         extend(torch.zeros(1, 2), "max")  # type: ignore[arg-type]
+
+
+def test_published_logits_keep_their_precision() -> None:
+    logits, labels = torch.tensor([[[0.1, 1 / 3]]]), torch.tensor([1])
+    soft = SoftLabels.from_logits(logits, labels, {1: (0, 1)}, dtype=torch.float32)
+    assert torch.equal(soft.dense(labels, (0, 1)), logits)
+    assert torch.equal(soft.select(torch.tensor([0]), labels).values, logits.flatten())
+    assert soft.nbytes(2) == 2 * 4 + 1
+
+
+def test_dense_rows_are_those_asked_for() -> None:
+    labels = torch.tensor([0, 1, 0])
+    logits = torch.arange(12.0).view(3, 2, 2)
+    soft = SoftLabels.from_logits(logits, labels, {0: (0, 1), 1: (1,)})
+    chosen = torch.tensor([2, 1, 2])
+    rows = soft.dense(labels, (0, 1), chosen)
+    torch.testing.assert_close(rows, soft.dense(labels, (0, 1))[chosen], rtol=0, atol=0, equal_nan=True)
