@@ -31,7 +31,7 @@ from experiments.evaluation import evaluate, forgetting
 from experiments.model_clock import ModelClock
 from experiments.quiet import quiet_avalanche
 from experiments.rows import Row, append_rows
-from gift_cl.dataset_file import save_dataset
+from gift_cl.dataset_file import load_dataset, save_dataset
 from gift_cl.files import replacing
 from gift_cl.ledger import Ledger
 from gift_cl.tracking import make_tracker
@@ -194,12 +194,12 @@ def _numbers(row: Row, metrics: Mapping[str, Any]) -> dict[str, float]:
 def _finish(tracker: Any, row: Row, out: Path) -> None:
     """Hand the memory over as a file and as a picture, then close the run."""
     if row["memory_file"]:
-        from experiments.canvas import save_figure
-        from experiments.memory_sheet import memory_sheet
+        from gift_cl.pictures.canvas import save_figure
+        from gift_cl.pictures.contact_sheet import contact_sheet
 
         memory = out / row["memory_file"]
         picture = memory.with_suffix(".png")
-        save_figure(memory_sheet(memory, row["class_names"]), picture)
+        save_figure(contact_sheet(load_dataset(memory), row["class_names"]), picture)
         tracker.picture("memory", picture)
         tracker.artifact(f"memory-{row['run_id']}", "memory", memory)
     tracker.finish({name: float(row[name]) for name in ("accuracy_seen", "forgetting", "memory_bytes")})

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from experiments.arm_settings import arm_labels
 from experiments.arms import PARTS, Arm
-from experiments.canvas import CHAR_WIDTH, WIDTH, class_ticks, new_figure, plain, set_title
+from gift_cl.pictures.canvas import CHAR_WIDTH, WIDTH, class_ticks, new_figure, plain, set_title
 
 # Okabe and Ito's colors, less the yellow that is too pale for a line on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

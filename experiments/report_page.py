@@ -10,10 +10,10 @@ from pathlib import Path
 
 from experiments import report_text
 from experiments.arms import PARTS, Arm, make_arms
-from experiments.canvas import save_figure
 from experiments.report_pictures import Picture, make_pictures
 from experiments.rows import Row, group_by_benchmark
 from gift_cl.files import replacing
+from gift_cl.pictures.canvas import save_figure
 
 _COLUMNS = {
     "Arm": "arm",

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from experiments import plots
 from experiments.arms import Arm
-from experiments.memory_sheet import memory_sheet
 from experiments.report_text import count_runs
 from experiments.rows import Row
+from gift_cl.dataset_file import load_dataset
+from gift_cl.pictures.contact_sheet import contact_sheet
 
 _MAX_CURVES = 10
 
@@ -105,7 +106,7 @@ def _memory_bytes(arms: Sequence[Arm]) -> Picture | None:
 def _memory(arm: Arm, row: Row) -> Picture:
     return Picture(
         "memory",
-        memory_sheet(Path(row["folder"], row["memory_file"]), row.get("class_names")),
+        contact_sheet(load_dataset(Path(row["folder"], row["memory_file"])), row.get("class_names")),
         f"The memory of {arm.label} after the last experience (n = 1 run, seed {row['seed']}): exemplars "
         "as the student sees them, decoded; a row for each class.",
     )

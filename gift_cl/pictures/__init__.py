@@ -1,0 +1,1 @@
+"""Figures: matplotlib is imported only by who asks for one."""
