@@ -10,16 +10,18 @@ from torch import Tensor, nn
 def classifier_name(model: nn.Module) -> str:
     """Dotted name of the submodule that is the last layer.
 
-    That is the model's ``classifier``, or its ``fc``. A model with neither has as its last layer the
-    ``Linear`` that it defines last, such as the ``linear`` of Avalanche's ``SlimResNet18``; after such a
-    layer was replaced by a head that grows, it is the ``Linear`` inside that head.
+    That is the model's ``classifier``, or its ``fc``; where this is a ``Sequential``, as in MobileNet, the
+    ``Linear`` at its end, or the head that grows in the place of that layer. A model with neither has as its
+    last layer the ``Linear`` that it defines last, such as the ``linear`` of Avalanche's ``SlimResNet18``;
+    after such a layer was replaced by a head that grows, it is the ``Linear`` inside that head.
 
     Raises:
         TypeError: If the model has no ``classifier``, no ``fc`` and no ``Linear`` layer.
     """
     for usual in ("classifier", "fc"):
-        if isinstance(getattr(model, usual, None), nn.Module):
-            return usual
+        head = getattr(model, usual, None)
+        if isinstance(head, nn.Module):
+            return _end(usual, head)
     linear: list[str] = [
         name for name, module in model.named_modules() if name and isinstance(module, nn.Linear)
     ]
@@ -29,6 +31,16 @@ def classifier_name(model: nn.Module) -> str:
         "Expected a model with a last layer called `classifier` or `fc`, or with a Linear layer, got "
         f"{type(model).__name__}. Give its last layer one of these names."
     )
+
+
+def _end(name: str, head: nn.Module) -> str:
+    """Name of the last part of a head, as long as this part holds a linear layer."""
+    while isinstance(head, nn.Sequential) and len(head):
+        child, last = list(head.named_children())[-1]
+        if not any(isinstance(module, nn.Linear) for module in last.modules()):
+            break
+        name, head = f"{name}.{child}", last
+    return name
 
 
 def penultimate(model: nn.Module, images: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gift_cl.files import replacing
+from gift_cl.files import replacing, sha256_of_file
 
 
 def test_a_file_appears_whole_in_folders_that_are_made(tmp_path: Path) -> None:
@@ -78,3 +78,9 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="folder"):
         write()
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_the_hash_of_a_file_is_the_standard_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert sha256_of_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gift_cl.normalization import IDENTITY, Normalization
+from gift_cl.normalization import IDENTITY, NORMALIZATIONS, Normalization, build_normalization
 
 
 def test_images_survive_the_way_to_the_network_and_back() -> None:
@@ -35,3 +35,28 @@ def test_unusable_statistics_are_refused(mean: tuple[float, ...], std: tuple[flo
 def test_a_wrong_number_of_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="3 channels"):
         Normalization((0.1, 0.2, 0.3), (1.0, 1.0, 1.0)).apply(torch.zeros(1, 1, 2, 2))
+
+
+def test_published_constants_are_found_by_name() -> None:
+    assert build_normalization("imagenet").std == (0.229, 0.224, 0.225)
+    assert build_normalization("none") == IDENTITY
+    assert NORMALIZATIONS["cifar"] != NORMALIZATIONS["cifar-gvbsm"]
+
+
+def test_constants_may_be_written_out() -> None:
+    assert build_normalization("0.5,0,1/0.1,2,3") == Normalization((0.5, 0.0, 1.0), (0.1, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("imagenette", "Unknown normalisation `imagenette`. Known: none, imagenet, tiny, cifar"),
+        ("0.5/0", r"Bad normalisation `0.5/0`: Expected positive `std`"),
+        ("a/b", "Bad normalisation `a/b`: could not convert"),
+        ("nan/1", "Bad normalisation `nan/1`: Expected finite `mean`"),
+        ("0,0/1", "equal length"),
+    ],
+)
+def test_unusable_constants_are_refused(text: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        build_normalization(text)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import OrderedDict
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -53,3 +56,29 @@ def test_a_head_that_holds_a_linear_layer_gives_the_same_features() -> None:
     grown = Named(first=first, head=Named(classifier=last))
     assert classifier_name(grown) == "head.classifier"
     torch.testing.assert_close(penultimate(grown, images), first(images.flatten(1)))
+
+
+@pytest.mark.parametrize("usual", ["classifier", "fc"])
+def test_in_a_sequential_head_the_last_linear_layer_is_it(usual: str) -> None:
+    torch.manual_seed(0)
+    hidden = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    model = Named(**{usual: nn.Sequential(*hidden, nn.Dropout(), nn.Linear(3, 2))}).eval()
+    images = torch.rand(5, 1, 2, 2)
+    assert classifier_name(model) == f"{usual}.3"
+    torch.testing.assert_close(penultimate(model, images), hidden(images.flatten(1)))
+
+
+def test_a_head_that_took_the_place_of_that_layer_gives_the_same_features() -> None:
+    torch.manual_seed(0)
+    first, last = nn.Linear(4, 3), nn.Linear(3, 2)
+    images = torch.rand(5, 1, 2, 2)
+    grown = Named(fc=nn.Sequential(OrderedDict(hidden=first, head=Named(classifier=last))))
+    assert classifier_name(grown) == "fc.head"
+    torch.testing.assert_close(penultimate(grown, images), first(images.flatten(1)))
+
+
+@pytest.mark.parametrize("layers", [[], [nn.ReLU()], [nn.Linear(3, 2), nn.ReLU()]])
+def test_a_sequential_head_that_does_not_end_in_a_linear_layer_counts_as_a_whole(
+    layers: list[nn.Module],
+) -> None:
+    assert classifier_name(Named(fc=nn.Sequential(*layers))) == "fc"

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from gift_cl.models import MLP, MODELS, ConvNet, build_model, penultimate
+from gift_cl.models import MLP, MODELS, ConvNet, build_model, find_architecture, penultimate
 
-SMALLEST = {"conv3": 8, "conv4": 16, "conv5": 32, "conv6": 64, "resnet18_modified": 8, "mlp": 8}
+SMALLEST = {"conv3": 8, "conv4": 16, "conv5": 32, "conv6": 64}
+SMALLEST |= dict.fromkeys(["resnet18", "resnet50", "resnet101"], 8)
+SMALLEST |= dict.fromkeys(["resnet18_modified", "resnet50_modified", "resnet101_modified", "mlp"], 8)
 
 
 def test_registry_lists_the_models() -> None:
@@ -53,9 +57,11 @@ def test_options_reach_the_mlp() -> None:
     assert sum(p.numel() for p in model.parameters()) == 64 * 256 + 256 + 256 * 10 + 10
 
 
-@pytest.mark.parametrize("spec", ["conv3:width=4", "mlp", "resnet18_modified"])
+@pytest.mark.parametrize(
+    "spec", ["conv3:width=4", "mlp", "resnet18", "resnet18_modified", "shufflenet_v2_x0_5"]
+)
 def test_architectures_can_be_pickled(spec: str) -> None:
-    architecture = pickle.loads(pickle.dumps(MODELS.create(spec)))
+    architecture = pickle.loads(pickle.dumps(find_architecture(spec)))
     model = architecture(in_channels=1, image_size=8, num_classes=3)
     assert model.eval()(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
 
@@ -77,6 +83,8 @@ def test_models_repeat_under_a_seed(spec: str) -> None:
         ("conv3:depth=4", "Options of `conv3`: width, norm"),
         ("resnet18_modified:width=4", "Options of `resnet18_modified`: none"),
         ("mlp:width=4", "Options of `mlp`: hidden"),
+        ("resnet18:width=4", "Options of `resnet18`: none"),
+        ("mobilenet_v2:width=4", "Options of `mobilenet_v2`: none"),
         ("conv3:width=0", "Expected `width` as an integer of at least 1, got 0"),
         ("conv3:width=1.5", "Expected `width` as an integer of at least 1, got 1.5"),
         ("conv3:width=true", "Expected `width` as an integer of at least 1, got True"),
@@ -90,9 +98,36 @@ def test_bad_specs_are_explained(spec: str, message: str) -> None:
         build_model(spec, in_channels=1, image_size=8, num_classes=3)
 
 
-@pytest.mark.parametrize("name", ["conv3", "resnet18_modified", "mlp"])
+@pytest.mark.parametrize("name", ["conv3", "resnet18", "resnet18_modified", "mlp"])
 @pytest.mark.parametrize("size", ["in_channels", "num_classes"])
 def test_bad_sizes_are_explained(name: str, size: str) -> None:
     sizes = {"in_channels": 1, "image_size": 8, "num_classes": 3, size: 0}
     with pytest.raises(ValueError, match=f"Expected `{size}` as an integer of at least 1, got 0"):
         build_model(name, **sizes)
+
+
+def test_classifiers_of_torchvision_are_found_by_their_name_there() -> None:
+    model = build_model("mobilenet_v2", in_channels=3, image_size=32, num_classes=7)
+    assert type(model).__name__ == "MobileNetV2"
+    assert MODELS.names() == list(SMALLEST)  # finding it changes no registry
+
+
+def test_unknown_name_lists_our_models_and_those_of_torchvision() -> None:
+    with pytest.raises(ValueError, match=r"Known: conv3, .*mlp, alexnet, .*vit_b_16"):
+        build_model("resnet19", in_channels=3, image_size=32, num_classes=7)
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet50", "quantized_resnet18", "r3d_18", "raft_small"])
+def test_networks_of_torchvision_for_other_tasks_are_unknown(name: str) -> None:
+    with pytest.raises(ValueError, match=f"Unknown model `{name}`"):
+        find_architecture(name)
+
+
+def test_small_networks_do_not_import_torchvision() -> None:
+    code = (
+        "import sys; from gift_cl.models import build_model\n"
+        "for spec in ('conv3', 'mlp'): build_model(spec, in_channels=1, image_size=8, num_classes=2)\n"
+        "assert 'torchvision' not in sys.modules"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

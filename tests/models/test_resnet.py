@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gift_cl.models import classifier_name, penultimate, resnet18_modified
+from gift_cl.models import build_model, classifier_name, modified_resnet, penultimate, resnet18_modified
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,44 @@ def expected_names() -> set[str]:
 
 def test_parameter_count_is_that_of_the_published_network(resnet: nn.Module) -> None:
     assert sum(parameter.numel() for parameter in resnet.parameters()) == 11_220_132
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # torchvision's published counts for 1000 classes, with a head for 100 classes
+        ("resnet18", 11_689_512 - 900 * 513),
+        ("resnet50", 25_557_032 - 900 * 2049),
+        ("resnet101", 44_549_160 - 900 * 2049),
+        # and with a stem of 64 x 3 x 3 x 3 for 64 x 3 x 7 x 7
+        ("resnet50_modified", 25_557_032 - 900 * 2049 - 64 * 3 * (49 - 9)),
+        ("resnet101_modified", 44_549_160 - 900 * 2049 - 64 * 3 * (49 - 9)),
+    ],
+)
+def test_parameter_counts_of_the_others_follow_from_those_of_torchvision(name: str, expected: int) -> None:
+    model = build_model(name, in_channels=3, image_size=32, num_classes=100)
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    assert model.num_features == (512 if name == "resnet18" else 2048)
+
+
+def test_plain_resnet_has_the_stem_of_torchvision() -> None:
+    model = build_model("resnet18", in_channels=1, image_size=32, num_classes=4)
+    assert model.get_submodule("conv1")(torch.zeros(1, 1, 32, 32)).shape == (1, 64, 16, 16)
+    assert isinstance(model.get_submodule("maxpool"), nn.MaxPool2d)
+    assert set(model.state_dict()) == expected_names()
+
+
+def test_modified_resnet_of_another_depth_keeps_the_resolution() -> None:
+    model = modified_resnet(50, 1, 4).eval()
+    seen: list[torch.Size] = []
+    model.get_submodule("layer1").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 4)
+    assert seen == [(1, 64, 8, 8)]
+
+
+def test_depth_that_torchvision_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="Expected `depth` to be one of 18, 34, 50, 101, 152, got 20"):
+        modified_resnet(20, 3, 10)
 
 
 def test_state_dict_has_the_names_of_torchvision(resnet: nn.Module) -> None:
@@ -65,7 +103,7 @@ def test_penultimate_works_after_the_head_is_replaced() -> None:
     model = resnet18_modified(1, 4).eval()
     images = torch.randn(2, 1, 8, 8)
     before = penultimate(model, images)
-    model.fc = nn.Sequential(nn.Dropout(0.5), nn.Linear(512, 7))
+    model.fc = nn.Sequential(nn.Dropout(0.5), nn.Linear(512, 7)).eval()
     assert model(images).shape == (2, 7)
     torch.testing.assert_close(penultimate(model, images), before, rtol=0, atol=0)
 
