@@ -6,6 +6,7 @@ from gift_cl.codecs.encoded import concat as concat
 from gift_cl.codecs.file_codecs import Jpeg as Jpeg
 from gift_cl.codecs.file_codecs import Png as Png
 from gift_cl.codecs.file_codecs import Webp as Webp
+from gift_cl.codecs.recode import recode as recode
 from gift_cl.codecs.tensor_codecs import Downscale as Downscale
 from gift_cl.codecs.tensor_codecs import Float32 as Float32
 from gift_cl.codecs.tensor_codecs import Quantize as Quantize
