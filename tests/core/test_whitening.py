@@ -1,5 +1,4 @@
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from kornia.enhance import ZCAWhitening
 from torch import Tensor
 
 import gift_cl.whitening
+from gift_cl.progress import Progress
 from gift_cl.whitening import ZCA, cached_zca, fit_zca
 
 SHAPE = (3, 4, 4)
@@ -45,9 +45,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of images that whitenings were fitted to."""
     counts: list[int] = []
 
-    def counted(
-        images: Tensor, *, eps: float = 0.1, progress: Callable[[int, int], None] | None = None
-    ) -> ZCA:
+    def counted(images: Tensor, *, eps: float, progress: Progress) -> ZCA:
         counts.append(len(images))
         return fit_zca(images, eps=eps, progress=progress)
 
