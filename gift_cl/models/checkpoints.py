@@ -25,8 +25,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
       ``layers.norm.d``;
     - a ResNet with ``shortcut``, ``linear`` (G-VBSM) to ``downsample``, ``fc``.
 
-    The file is opened by `load_torch`. Besides torch's own list, ``argparse.Namespace`` is let
-    through: torchvision's script stores its arguments as one, and all it can do is hold attributes.
+    The file is opened by `load_torch`. Besides tensors in plain containers, ``argparse.Namespace`` is
+    let through: torchvision's script stores its arguments as one, and all it can do is hold attributes.
 
     Args:
         path: A file written by ``torch.save``.
