@@ -11,6 +11,7 @@ from gift_cl.codecs.tensor_codecs import Downscale as Downscale
 from gift_cl.codecs.tensor_codecs import Float32 as Float32
 from gift_cl.codecs.tensor_codecs import Quantize as Quantize
 from gift_cl.codecs.tensor_codecs import Raw as Raw
+from gift_cl.codecs.whole_files import WholeFiles as WholeFiles
 from gift_cl.registry import Registry
 
 CODECS: Registry[Codec] = Registry("codec")
@@ -21,6 +22,7 @@ CODECS.add("webp", Webp, reference="RFC 9649 and RFC 6386, written by pillow")
 CODECS.add("quantize", Quantize, reference="uniform levels over [0, 255], packed")
 CODECS.add("downscale", Downscale, reference="area average, bilinear interpolation back")
 CODECS.add("float32", Float32, reference="IEEE 754 binary32 values as they are")
+CODECS.add("files", WholeFiles, reference="JPEG, PNG and WebP files as they are")
 
 
 def build_codec(spec: str) -> Codec:
@@ -28,7 +30,8 @@ def build_codec(spec: str) -> Codec:
 
     Args:
         spec: ``raw``, ``float32``, ``png``, ``jpeg:75``, ``webp:75``, ``webp:lossless``, ``quantize:4``,
-            ``downscale:2``, or ``downscale:2,bits=4``, with other numbers as needed.
+            ``downscale:2``, or ``downscale:2,bits=4``, with other numbers as needed; ``files`` for images
+            that are kept as published.
 
     Raises:
         ValueError: If the name or an option is unknown, or an option is missing or out of range.
