@@ -28,8 +28,8 @@ Tree = dict[str, bytes]
 Change = Callable[[Tree, random.Random], None]
 
 LAYOUTS: dict[str, tuple[Callable[[Path], Path], Any]] = {
-    "sre2l of jpg": (write_sre2l, SRe2LReader()),
-    "sre2l of png": (lambda root: write_sre2l(root, suffix="png"), SRe2LReader()),
+    "sre2l of jpg": (write_sre2l, SRe2LReader(method="sre2l")),
+    "sre2l of png": (lambda root: write_sre2l(root, suffix="png"), SRe2LReader(method="sre2l")),
     "rded": (write_rded, RDEDReader(factor=2)),
     "folder of jpg": (lambda root: write_image_folder(root, {"a": 2, "b": 1}), ImageFolderReader()),
     "folder of webp": (
@@ -229,7 +229,7 @@ def test_a_damaged_archive_is_unpacked_inside_or_refused_by_name(tmp_path: Path,
         assert message is None or str(path) in message
         if message is None:
             assert not any(found.is_symlink() for found in out.rglob("*"))
-            message = refusal(partial(read, SRe2LReader(), out))
+            message = refusal(partial(read, SRe2LReader(method="sre2l"), out))
             assert message is None or str(out) in message
         assert {found.name for found in folder.iterdir()} <= {path.name, "out"}
     assert sorted(found.name for found in tmp_path.iterdir()) == ["cases", "original"]
