@@ -68,7 +68,7 @@ def read_images(
     shape = _checked_header(root, files[0], _read_bytes(root, files[0])).shape
     _require_memory(shape, len(files), codec, limits, root)
     chunks = _Chunks(root, tuple(_divide(files, shape)), files[0][0], shape, codec)
-    images = _Collected(codec, shape, [size for _, size in files])
+    images = _collected(root, codec, shape, files)
     hashes: list[str] = []
     for part in _results(chunks, _num_workers(workers, len(files))):
         if isinstance(part, Exception):
@@ -215,6 +215,16 @@ class _Collected:
         )
 
 
+def _collected(root: str, codec: str, shape: _Shape, files: Sequence[TreeFile]) -> _Collected:
+    try:
+        return _Collected(codec, shape, [size for _, size in files])
+    except RuntimeError as error:  # torch cannot get the memory
+        raise UnsafeFileError(
+            f"The images of `{root}` do not fit into memory as `{codec}`. Read it with the codec `files`, or "
+            "fewer of them."
+        ) from error
+
+
 def _require_memory(shape: _Shape, num_images: int, codec: str, limits: Limits, root: str) -> None:
     """Raise unless the pixels, where a codec does not keep files, are within the limits."""
     size = num_images * math.prod(shape)
@@ -269,9 +279,10 @@ def _results(chunks: _Chunks, workers: int) -> Iterator[_Result]:
     try:
         yield from loader
     except RuntimeError as error:  # what a loader says of a process that is gone
+        reason = " ".join(str(error).split())
         raise DamagedFileError(
-            f"A process that read `{chunks.root}` has ended ({str(error).splitlines()[0]}). Read it with "
-            "`workers=0` and more memory; if that ends too, a file breaks its decoder."
+            f"A process that read `{chunks.root}` has ended ({reason}). Read it with `workers=0` and more "
+            "memory; if that ends too, a file breaks its decoder."
         ) from error
 
 

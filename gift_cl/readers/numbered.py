@@ -150,7 +150,7 @@ def _check_classes(
 ) -> None:
     folders = filter(numbering.is_class_folder, subfolders(root))
     empty = [name for name in folders if int(name.removeprefix(numbering.prefix)) not in classes]
-    if empty:
+    if empty or not classes:
         raise LayoutError(f"There are no images in {listed(empty)} of `{root}`. Get the files again.")
     if not numbering.are_spelt_alike(spellings):
         raise LayoutError(

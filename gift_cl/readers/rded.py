@@ -12,7 +12,7 @@ from gift_cl.progress import Progress
 from gift_cl.readers.decoding import check_options, read_images
 from gift_cl.readers.ipc import check_separable
 from gift_cl.readers.numbered import Numbering, find_images, find_root, first_images
-from gift_cl.readers.tree import find_roots, subfolders
+from gift_cl.readers.tree import find_roots, names_above, subfolders
 
 _NUMBERING = Numbering(prefix="", class_digits=(5,), id_digits=5)
 _FACTOR = re.compile(r"(?:.*_)?f(?P<factor>[1-9][0-9]?)(?:_.*)?")
@@ -66,12 +66,12 @@ class RDEDReader:
     def read(self, path: Path, *, ipc: int | None, progress: Progress) -> DistilledDataset:
         """See `Reader.read`."""
         root = find_root(path, _NUMBERING)
-        folders = [root.absolute(), *root.absolute().parents][:_NAMES_ABOVE]
+        folders = names_above(root, _NAMES_ABOVE)
         factor = self._factor(root, folders)
         files, labels = find_images(root, _NUMBERING)
         num_classes = int(labels[-1]) + 1
         full_ipc = len(files) // num_classes
-        experiment = next(filter(None, (_EXPERIMENT.fullmatch(folder.name) for folder in folders)), None)
+        experiment = next(filter(None, map(_EXPERIMENT.fullmatch, folders)), None)
         if experiment is not None and int(experiment["ipc"]) != full_ipc:
             raise LayoutError(
                 f"Expected {experiment['ipc']} images of each class in `{root}`, as the folder "
@@ -95,9 +95,9 @@ class RDEDReader:
             provenance=_provenance(root, factor, experiment, digest),
         )
 
-    def _factor(self, root: Path, folders: list[Path]) -> int:
+    def _factor(self, root: Path, folders: list[str]) -> int:
         """The factor that is given or named."""
-        named = [int(match["factor"]) for f in folders if (match := _FACTOR.fullmatch(f.name))]
+        named = [int(match["factor"]) for match in filter(None, map(_FACTOR.fullmatch, folders))]
         if self.factor is None and not named:
             raise LayoutError(
                 f"The mosaic factor of the images in `{root}` is not known: no folder is named like "

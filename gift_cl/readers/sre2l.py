@@ -12,7 +12,7 @@ from gift_cl.progress import Progress
 from gift_cl.readers.decoding import check_options, read_images
 from gift_cl.readers.ipc import check_separable
 from gift_cl.readers.numbered import Numbering, find_images, find_root, first_images
-from gift_cl.readers.tree import find_roots
+from gift_cl.readers.tree import find_roots, names_above
 
 Method = Literal["sre2l", "cda", "gvbsm"]
 
@@ -80,7 +80,10 @@ class SRe2LReader:
             labels=labels,
             num_classes=int(labels[-1]) + 1,
             provenance=Provenance(
-                method=method, source=f"{root} (method {how})", teacher="unknown", hashes={"tree": digest}
+                method=method,
+                source=f"{root} (method {how})",
+                teacher="unknown",
+                hashes={"tree": digest},
             ),
         )
 
@@ -88,8 +91,8 @@ class SRe2LReader:
         """The method, and how it is known."""
         if self.method is not None:
             return self.method, "as given"
-        for folder in (root, *root.absolute().parents)[:_NAMES_ABOVE]:
-            named = [name for name, word in _METHODS.items() if word.search(folder.name.lower())]
+        for folder in names_above(root, _NAMES_ABOVE):
+            named = [name for name, word in _METHODS.items() if word.search(folder.lower())]
             if len(named) == 1:
-                return named[0], f"by the name of the folder {folder.name}"
+                return named[0], f"by the name of the folder {folder}"
         return _UNKNOWN, "unknown"

@@ -218,6 +218,12 @@ def find_roots(folder: Path, is_class_folder: Callable[[str], bool]) -> list[Pat
     return roots
 
 
+def names_above(folder: Path, count: int) -> list[str]:
+    """Names of a folder and of those that it lies in, nearest first."""
+    path = Path(os.path.abspath(folder))
+    return [place.name for place in (path, *path.parents)][:count]
+
+
 def is_ignored(name: str) -> bool:
     """Whether a file or folder of this name is no part of a data set."""
     return name.startswith(".") or name in _IGNORED

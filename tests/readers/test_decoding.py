@@ -264,3 +264,8 @@ def test_processes_are_started_for_many_files_where_that_is_cheap(monkeypatch: p
     assert decoding._num_workers(0, 100_000) == 0
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "spawn")
     assert decoding._num_workers(None, 100_000) == 0
+
+
+def test_memory_that_cannot_be_had_is_said() -> None:
+    with pytest.raises(UnsafeFileError, match="images of `set` do not fit into memory as `files`"):
+        decoding._collected("set", "files", (3, 8, 8), [("a", 1 << 60)])

@@ -165,7 +165,7 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path) -> None:
     fill(tmp_path, "a/x")
     (tmp_path / "a").chmod(0)
     try:
-        with pytest.raises(PermissionError, match="/a'"):
+        with pytest.raises(PermissionError, match="/a/?'"):
             scan(tmp_path)
     finally:
         (tmp_path / "a").chmod(0o700)
