@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from gift_cl.json_lines import append_json_lines, read_json_lines
 
 Row = dict[str, Any]
 
@@ -28,17 +29,8 @@ def append_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
         OSError: If the folder cannot be written; the message names it.
     """
     file = _rows_file(path)
-    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: several runs may append to one file, and their rows must not mix.
-        with file.open("ab+", buffering=0) as handle:
-            size = handle.tell()
-            is_torn = size > 0 and os.pread(handle.fileno(), 1, size - 1) != b"\n"
-            unwritten = b"\n" + content if is_torn else content
-            while unwritten:
-                unwritten = unwritten[handle.write(unwritten) :]
-            os.fsync(handle)
+        append_json_lines(file, rows)
     except OSError as error:
         raise OSError(
             f"Cannot write rows into `{file.parent}`: {error.strerror}. "
@@ -101,15 +93,7 @@ def _read_file(file: Path) -> list[Row]:
     if not file.is_file():
         raise FileNotFoundError(f"No rows at `{file}`. {_CURE}")
     rows: list[Row] = []
-    skipped = []
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            skipped.append(str(number))
-            continue
+    for number, row in read_json_lines(file, stacklevel=4):
         if missing := sorted(_NEEDED - set(row) if isinstance(row, dict) else _NEEDED):
             raise ValueError(
                 f"Expected rows of class-incremental runs in `{file}`; line {number} has no "
@@ -118,9 +102,4 @@ def _read_file(file: Path) -> list[Row]:
         rows.append(row | {"folder": str(file.parent)})
     if not rows:
         raise ValueError(f"Expected rows in `{file}`, found none. {_CURE}")
-    if skipped:
-        warnings.warn(
-            f"Skipped what is no whole row in `{file}`: line {', '.join(skipped)}. A run was stopped there.",
-            stacklevel=3,
-        )
     return rows

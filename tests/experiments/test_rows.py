@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from experiments.arm_settings import arm_key, arm_labels, group_by_arm, shared_settings
-from experiments.arms import make_arms, mean_sd
+from experiments.arms import make_arms
 from experiments.rows import Row, append_rows, final_rows, read_rows
 
 GIFT = {
@@ -101,21 +101,6 @@ def test_append_error_names_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Cannot write rows into `.*file/runs`.*Choose a folder"):
         append_rows(tmp_path / "file" / "runs", [make_row(NAIVE)])
-
-
-def test_mean_and_sample_deviation_agree_with_hand_calculation() -> None:
-    # (2, 4, 4, 6): mean 4, squares 4 + 0 + 0 + 4 = 8, 8 / 3
-    found = mean_sd([2.0, 4.0, None, 4.0, 6.0])
-    assert found.n == 4
-    assert found.mean == pytest.approx(4.0)
-    assert found.sd == pytest.approx(math.sqrt(8 / 3))
-    assert found.text() == "4.0 ± 1.6"
-
-
-def test_one_value_has_no_deviation_and_none_has_no_mean() -> None:
-    assert math.isnan(mean_sd([0.25]).sd)
-    assert mean_sd([0.25]).text(scale=100) == "25.0"
-    assert mean_sd([None]).text() == "-"
 
 
 def test_labels_drop_axes_that_are_equal() -> None:
