@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,10 +15,9 @@ from torch import Tensor
 
 from gift_cl.codecs import EncodedImages
 from gift_cl.dataset import DistilledDataset, Provenance
-from gift_cl.errors import DamagedFileError
-from gift_cl.files import replacing
 from gift_cl.ledger import label_nbytes
 from gift_cl.normalization import Normalization
+from gift_cl.sealed import read_sealed, reporting_damage, write_sealed
 from gift_cl.soft_labels import SoftLabels
 
 FORMAT = "gift-cl/2"
@@ -35,14 +32,7 @@ def save_dataset(dataset: DistilledDataset, path: str | os.PathLike[str]) -> Non
     Raises:
         OSError: If the folder cannot be written.
     """
-    from safetensors.torch import save_file
-
-    tensors = {name: t.contiguous() for name, t in _to_tensors(dataset).items()}
-    header = _header(dataset) | {"tensors": {name: _describe(t) for name, t in tensors.items()}}
-    text = _canonical(header | {"sha256": _sha256(_canonical(header).encode())})
-    with replacing(path) as temporary:
-        # One entry only: safetensors writes several in any order.
-        save_file(tensors, temporary, metadata={"gift_cl": text})
+    write_sealed(path, _header(dataset), _to_tensors(dataset))
 
 
 def load_dataset(path: str | os.PathLike[str]) -> DistilledDataset:
@@ -72,35 +62,13 @@ def open_dataset(path: str | os.PathLike[str]) -> DistilledDataset:
 
 
 def _read(path: str | os.PathLike[str], *, is_mapped: bool) -> DistilledDataset:
-    from safetensors import SafetensorError, safe_open
-
     if not os.path.isfile(path):
         raise FileNotFoundError(f"No distilled data set at `{os.fspath(path)}`.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        # Tensors would change, or end the process, with the file that they are mapped from.
-        unread = {"pixels"} if is_mapped else set()
-        tensors = {name: t if name in unread else t.clone() for name, t in tensors.items()}
-        header = _verified_header(metadata)
-        _verify_tensors(tensors, header, unread=unread)
+    cure = "Get the file again, or write it again with `save_dataset`."
+    with reporting_damage(path, "a distilled data set", cure):
+        header, tensors = read_sealed(path, _READABLE, mapped=["pixels"] if is_mapped else [])
         dataset = _from_tensors(tensors, header)
         dataset.encoded.select(range(min(len(dataset), 1))).decode()
-    except (
-        SafetensorError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:
-        reason = str(error).rstrip(".")
-        raise DamagedFileError(
-            f"Cannot read `{os.fspath(path)}` as a distilled data set: {reason}. "
-            "Get the file again, or write it again with `save_dataset`."
-        ) from error
     return dataset
 
 
@@ -199,40 +167,3 @@ def _widened(values: Tensor) -> Tensor:
     if values.dtype not in _UNSIGNED.values():
         raise ValueError(f"it holds {values.dtype} in place of whole numbers")
     return values.to(torch.int64)
-
-
-def _verified_header(metadata: Mapping[str, str]) -> dict[str, Any]:
-    header = json.loads(metadata.get("gift_cl", "null"))
-    if not isinstance(header, dict) or header.get("format") not in _READABLE:
-        raise ValueError(f"its metadata do not say `{FORMAT}`")
-    if header.pop("sha256", None) != _sha256(_canonical(header).encode()):
-        raise ValueError("the hash of its metadata does not agree")
-    return header
-
-
-def _verify_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, unread: set[str]) -> None:
-    known = header["tensors"]
-    if set(known) != set(tensors):
-        raise ValueError(f"it should hold {sorted(known)}, and holds {sorted(tensors)}")
-    for name, tensor in tensors.items():
-        described = _describe(tensor, is_read=name not in unread)
-        if described | {"sha256": described.get("sha256", known[name]["sha256"])} != known[name]:
-            raise ValueError(f"the hash, shape or type of `{name}` does not agree")
-
-
-def _describe(tensor: Tensor, *, is_read: bool = True) -> dict[str, Any]:
-    """Type, shape and, if it may be read, hash of a tensor: all that a file says of it."""
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    described: dict[str, Any] = {"dtype": dtype, "shape": list(tensor.shape)}
-    if is_read:
-        flat = tensor.contiguous().view(-1)
-        described["sha256"] = _sha256(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
-    return described
-
-
-def _canonical(header: Mapping[str, Any]) -> str:
-    return json.dumps(header, sort_keys=True)
-
-
-def _sha256(data: bytes | memoryview) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gift_cl.errors import DamagedFileError
 from gift_cl.files import replacing
 from gift_cl.progress import Progress, silent
+from gift_cl.sealed import read_sealed, reporting_damage, sha256, write_sealed
 from gift_cl.teacher import as_float
 
 FORMAT = "gift-cl-zca/1"
@@ -182,9 +184,6 @@ def cached_zca(
     Warns:
         UserWarning: If there is a damaged file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     _require_training_images(images)
     facts = {
         "format": FORMAT,
@@ -192,37 +191,33 @@ def cached_zca(
         "image_shape": list(images.shape[1:]),
         "source_sha256": _sha256_of_images(images),
     }
-    name = hashlib.sha256(_canonical(facts).encode()).hexdigest()
+    name = sha256(json.dumps(facts, sort_keys=True).encode())
     path = Path(folder) / f"zca-{name}.safetensors"
     if path.exists():
         try:
             return _read(path, facts).to(images.device)
-        except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-            reason = str(error).rstrip(".")
-            warnings.warn(
-                f"The whitening in `{path}` is damaged and is fitted again: {reason}.", stacklevel=2
-            )
+        except (DamagedFileError, OSError) as error:
+            warnings.warn(f"A damaged whitening is fitted again. {error}", stacklevel=2)
     with replacing(path) as temporary:
         zca = fit_zca(images, eps=eps, progress=progress)
-        tensors = {"mean": zca.mean, "matrix": zca.matrix}
-        text = _canonical(facts | {"sha256": _sha256_of_tensors(**tensors)})
-        save_file(tensors, temporary, metadata={"gift_cl": text})
+        write_sealed(temporary, facts, {"mean": zca.mean.cpu(), "matrix": zca.matrix.cpu()})
     return zca
 
 
 def _read(path: Path, facts: dict[str, Any]) -> ZCA:
-    """A whitening from a file, once the file agrees with ``facts`` and with its own hash."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        recorded = json.loads((file.metadata() or {}).get("gift_cl", "null"))
-        # Tensors would change, or end the process, with the file that they are mapped from.
-        mean, matrix = (file.get_tensor(name).clone() for name in ("mean", "matrix"))
-    channels, height, width = facts["image_shape"]
-    zca = ZCA(mean, matrix, facts["eps"], (channels, height, width), facts["source_sha256"])
-    if recorded != facts | {"sha256": _sha256_of_tensors(mean=mean, matrix=matrix)}:
-        raise ValueError("its metadata or hash do not agree")
-    return zca
+    """A whitening from a file, once the file agrees with ``facts`` and with its own hashes."""
+    with reporting_damage(path, "a whitening", "Nothing has to be done."):
+        header, tensors = read_sealed(path, [FORMAT])
+        if {name: value for name, value in header.items() if name != "tensors"} != facts:
+            raise ValueError("its metadata do not agree with the images")
+        channels, height, width = facts["image_shape"]
+        return ZCA(
+            tensors["mean"],
+            tensors["matrix"],
+            facts["eps"],
+            (channels, height, width),
+            facts["source_sha256"],
+        )
 
 
 def _require_training_images(images: Tensor) -> None:
@@ -254,13 +249,3 @@ def _sha256_of_images(images: Tensor) -> str:
     for part in images.split(_BATCH):
         digest.update(part.contiguous().cpu().numpy().data)
     return digest.hexdigest()
-
-
-def _sha256_of_tensors(*, mean: Tensor, matrix: Tensor) -> str:
-    digest = hashlib.sha256(mean.cpu().numpy().data)
-    digest.update(matrix.contiguous().cpu().numpy().data)
-    return digest.hexdigest()
-
-
-def _canonical(facts: dict[str, Any]) -> str:
-    return json.dumps(facts, sort_keys=True)

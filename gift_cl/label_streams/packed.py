@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-import torch
 from torch import Tensor
 
 from gift_cl.dataset import DistilledDataset
@@ -18,11 +16,9 @@ from gift_cl.label_streams.batch import Cutmix, Mix, Mixup, StreamBatch
 from gift_cl.label_streams.packed_layout import (
     CUTMIX,
     FORMAT,
-    METADATA,
     MIXUP,
     SMALL,
     UNMIXED,
-    canonical,
     tensor_layouts,
 )
 from gift_cl.label_streams.stream import (
@@ -34,6 +30,10 @@ from gift_cl.label_streams.stream import (
     pixels_sha256,
 )
 from gift_cl.progress import Progress, silent
+from gift_cl.sealed import reporting_damage, sha256, tensor_bytes, unseal
+
+_WHAT = "a packed stream of soft labels"
+_CURE = "Get the file again, or write it again with `pack_stream`."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,31 +105,21 @@ def open_stream(path: str | os.PathLike[str]) -> PackedStream:
         FileNotFoundError: If there is no such file.
         DamagedFileError: If it is no such file, or its parts do not fit together.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"No packed stream of soft labels at `{os.fspath(path)}`.")
-    try:
+    with reporting_damage(path, _WHAT, _CURE):
         with safe_open(path, framework="pt") as file:
-            metadata = _verified_metadata(file.metadata() or {})
+            metadata = unseal(file.metadata() or {}, [FORMAT])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         shape, facts = _shape(metadata["shape"]), _facts(metadata["facts"])
         _verify_layout(tensors, metadata["tensors"], shape)
         hashes = {name: str(metadata["tensors"][name]["sha256"]) for name in tensors}
         for name in SMALL:
             tensors[name] = tensors[name].clone()
-            if hashlib.sha256(_bytes(tensors[name])).hexdigest() != hashes[name]:
+            if sha256(tensor_bytes(tensors[name])) != hashes[name]:
                 raise ValueError(f"the hash of `{name}` does not agree")
-    except (
-        SafetensorError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:
-        raise _damaged(path, str(error)) from error
     return PackedStream(
         path=os.fspath(path),
         shape=shape,
@@ -167,7 +157,7 @@ def verify_stream(
     digests = {name: hashlib.sha256() for name in stream.tensors if name not in SMALL}
     for epoch in range(stream.shape.num_epochs):
         for name, digest in digests.items():
-            digest.update(_bytes(stream.tensors[name][epoch]))
+            digest.update(tensor_bytes(stream.tensors[name][epoch]))
         batches = (stream.batch(epoch, number) for number in range(stream.shape.num_batches))
         try:
             check_epoch((batch.indices for batch in batches), num_images=stream.shape.num_images)
@@ -182,10 +172,7 @@ def verify_stream(
 
 
 def _damaged(path: str | os.PathLike[str], reason: str) -> DamagedFileError:
-    return DamagedFileError(
-        f"Cannot read `{os.fspath(path)}` as a packed stream of soft labels: {reason.rstrip('.')}. "
-        "Get the file again, or write it again with `pack_stream`."
-    )
+    return DamagedFileError(f"Cannot read `{os.fspath(path)}` as {_WHAT}: {reason.rstrip('.')}. {_CURE}")
 
 
 def _mix(part: Mapping[str, Tensor]) -> Mix | None:
@@ -198,15 +185,6 @@ def _mix(part: Mapping[str, Tensor]) -> Mix | None:
         top, left, bottom, right = (int(edge) for edge in part["boxes"])
         return Cutmix(partner, lam, (top, left, bottom, right))
     raise ValueError(f"Expected `kinds` of 0, 1 or 2, got {kind}.")
-
-
-def _verified_metadata(entries: Mapping[str, str]) -> dict[str, Any]:
-    metadata = json.loads(entries.get(METADATA, "null"))
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ValueError(f"its metadata do not say `{FORMAT}`")
-    if metadata.pop("sha256", None) != hashlib.sha256(canonical(metadata).encode()).hexdigest():
-        raise ValueError("the hash of its metadata does not agree")
-    return metadata
 
 
 def _shape(values: Mapping[str, Any]) -> StreamShape:
@@ -240,7 +218,3 @@ def _verify_layout(tensors: Mapping[str, Tensor], described: Mapping[str, Any], 
         found = (str(tensors[name].dtype).removeprefix("torch."), tuple(tensors[name].shape))
         if not found == (said["dtype"], tuple(said["shape"])) == (layout.dtype, layout.shape):
             raise ValueError(f"the shape or type of `{name}` does not agree")
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data

@@ -6,15 +6,11 @@ rows from ``b * batch_size`` on.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gift_cl.label_streams.stream import StreamShape
 
 FORMAT = "gift-cl-stream/1"
-METADATA = "gift_cl"  # the one entry of safetensors' own metadata
 
 UNMIXED, MIXUP, CUTMIX = range(3)
 
@@ -69,8 +65,3 @@ def tensor_layouts(shape: StreamShape) -> dict[str, TensorLayout]:
         "kinds": TensorLayout("uint8", batches),
         "sources": TensorLayout("uint8", (*batches, 32)),
     }
-
-
-def canonical(metadata: Mapping[str, Any]) -> str:
-    """The text of which metadata are hashed."""
-    return json.dumps(metadata, sort_keys=True)

@@ -19,11 +19,9 @@ from gift_cl.label_streams.batch import Cutmix, StreamBatch
 from gift_cl.label_streams.packed_layout import (
     CUTMIX,
     FORMAT,
-    METADATA,
     MIXUP,
     UNMIXED,
     TensorLayout,
-    canonical,
     tensor_layouts,
 )
 from gift_cl.label_streams.stream import (
@@ -35,6 +33,7 @@ from gift_cl.label_streams.stream import (
     pixels_sha256,
 )
 from gift_cl.progress import Progress, silent
+from gift_cl.sealed import METADATA, seal
 
 
 def pack_stream(
@@ -145,8 +144,7 @@ class _Writer:
                 for name, layout in self._layouts.items()
             },
         }
-        sealed = metadata | {"sha256": hashlib.sha256(canonical(metadata).encode()).hexdigest()}
-        entries: dict[str, Any] = {"__metadata__": {METADATA: canonical(sealed)}}
+        entries: dict[str, Any] = {"__metadata__": {METADATA: seal(metadata)}}
         offset = 0
         for name, layout in self._layouts.items():
             end = offset + _nbytes(layout)

@@ -373,7 +373,7 @@ def test_opening_reads_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         hashed += len(data)
         return hashlib.sha256(data).hexdigest()
 
-    monkeypatch.setattr("gift_cl.dataset_file._sha256", count)
+    monkeypatch.setattr("gift_cl.sealed.sha256", count)
     open_dataset(tmp_path / "file")
     assert hashed < 10_000  # of 3 MB
     load_dataset(tmp_path / "file")

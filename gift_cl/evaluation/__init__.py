@@ -1,0 +1,1 @@
+"""Distilled data sets measured on their own: a student is trained on one, and tested on real images."""

@@ -1,0 +1,58 @@
+import pytest
+from rich.console import Console
+
+from experiments.bench_evaluator import (
+    CONTIGUOUS,
+    FLOOR,
+    OURS,
+    PLAIN,
+    Setting,
+    main,
+    ratio,
+    table_of,
+    time_recipe,
+)
+
+TINY = Setting(model="mlp:hidden=4", num_images=12, batch_size=4, workers=0, epochs=2)
+
+
+@pytest.mark.parametrize("name", ["float32", "float32, DSA", "bfloat16"])
+def test_all_take_as_many_steps_as_the_evaluator_but_the_first(name: str) -> None:
+    recipe = TINY.recipes[name]
+    seconds = time_recipe(TINY, recipe)
+    assert list(seconds) == [OURS, FLOOR, CONTIGUOUS, PLAIN]
+    assert {len(times) for times in seconds.values()} == {3 * recipe.epochs - 1}
+    assert all(time > 0 for times in seconds.values() for time in times)
+
+
+def test_bfloat16_can_be_left_out() -> None:
+    assert list(Setting(with_bfloat16=False).recipes) == ["float32", "float32, DSA"]
+
+
+def test_a_ratio_is_that_of_steps_that_were_taken_one_after_the_other() -> None:
+    # The machine was ten times slower in the second turn, and the medians of either do not show it.
+    assert ratio({"a": [1.0, 10.0, 1.0], "b": [2.0, 20.0, 4.0]}, "a", "b") == 0.5
+
+
+def test_the_table_shows_speeds_and_ratios() -> None:
+    seconds = {OURS: [0.5] * 3, FLOOR: [0.4] * 3, CONTIGUOUS: [0.25] * 3, PLAIN: [1.0] * 3}
+    console = Console(width=200, record=True)
+    console.print(table_of(Setting(batch_size=100), {"float32": seconds}))
+    (line,) = (line for line in console.export_text().splitlines() if "float32 " in line and "│" in line)
+    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
+    assert cells == ["float32", "200.0", "250.0", "400.0", "100.0", "1.25x", "2.00x"]
+
+
+def test_the_command_line_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert "--quick" in text
+    assert "is the floor" in text
+
+
+def test_a_quick_run_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--quick", "--no-bfloat16", "--threads", "1"])
+    text = capsys.readouterr().out
+    assert "conv3:width=4" in text
+    assert "images/s" in text
