@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from gift_cl.cli.options import (
@@ -42,7 +43,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "convert",
         help="write a published data set as one safe file",
-        description=_PROGRAM,
+        description=fill(_PROGRAM, 100),
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -10,10 +10,10 @@ from gift_cl.dataset import DistilledDataset
 from gift_cl.errors import LayoutError
 from gift_cl.label_streams import FKDStream, LabelStream, open_stream
 from gift_cl.label_streams.stream import labels_sha256
-from gift_cl.models import build_model, load_weights
-from gift_cl.normalization import NORMALIZATIONS, build_normalization
+from gift_cl.normalization import NORMALIZATIONS
 from gift_cl.readers import READERS, read_dataset
 from gift_cl.teacher import Teacher
+from gift_cl.teacher_file import load_teacher
 
 PATH_HELP = (
     "a folder, file, or zip or tar archive of a distilled data set: SRe2L, CDA or G-VBSM images "
@@ -51,13 +51,19 @@ def add_teacher_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "teacher", "a trained network whose predictions are compared with the labels"
     )
-    group.add_argument("--teacher", metavar="CHECKPOINT", help="weights as published (.pth), or a state dict")
-    group.add_argument("--model", metavar="SPEC", help="its architecture: conv3, resnet18_modified, …")
+    group.add_argument(
+        "--teacher",
+        metavar="CHECKPOINT",
+        help="a file of `gift-cl teacher train`, or weights as published (.pth)",
+    )
+    group.add_argument(
+        "--model", metavar="SPEC", help="architecture of published weights: conv3, resnet18_modified, …"
+    )
     group.add_argument(
         "--normalization",
         metavar="NAME",
-        help=f"what it expects of pixels in [0, 1]: {', '.join(NORMALIZATIONS)}, or means and standard "
-        "deviations as in 0.5,0.5,0.5/0.2,0.2,0.2",
+        help=f"what published weights expect of pixels in [0, 1]: {', '.join(NORMALIZATIONS)}, or means and "
+        "standard deviations as in 0.5,0.5,0.5/0.2,0.2,0.2",
     )
     group.add_argument("--device", default="cpu", help="where it runs (default: cpu)")
 
@@ -72,28 +78,19 @@ def build_teacher(options: argparse.Namespace, dataset: DistilledDataset) -> Tea
     """The teacher that the options name, for the images of a data set; None without one.
 
     Raises:
-        ValueError: If an option is missing, or the weights do not fit.
+        FileNotFoundError: If there is no such file.
+        ValueError: If an option is missing, or the teacher does not fit the images.
     """
     if options.teacher is None:
         return None
-    if options.model is None or options.normalization is None:
-        raise ValueError(
-            "Expected `--model` and `--normalization` with `--teacher`: a file of weights does not say what "
-            "it was built and trained with. Published observers of CIFAR and ImageNet by RDED take "
-            "`--normalization imagenet`."
-        )
-    channels, height, width = dataset.encoded.image_shape
-    if height != width:
-        raise ValueError(f"Expected square images for a teacher, got {height} x {width}.")
-    model = build_model(
-        options.model, in_channels=channels, image_size=height, num_classes=dataset.num_classes
-    )
-    load_weights(model, Path(options.teacher))
-    return Teacher(
-        model.to(options.device),
-        classes=range(dataset.num_classes),
-        normalization=build_normalization(options.normalization),
-    )
+    return load_teacher(
+        options.teacher,
+        device=options.device,
+        model=options.model,
+        normalization=options.normalization,
+        num_classes=dataset.num_classes,
+        image_shape=dataset.encoded.image_shape,
+    ).teacher
 
 
 def open_labels(options: argparse.Namespace, dataset: DistilledDataset) -> LabelStream | None:

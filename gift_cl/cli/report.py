@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 _PROGRAM = (
@@ -28,7 +29,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
         help="make a table and figures of evaluations",
-        description=_PROGRAM,
+        description=fill(_PROGRAM, 100),
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

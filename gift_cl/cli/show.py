@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from gift_cl.cli.options import (
@@ -40,7 +41,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "show",
         help="say what a distilled data set is, and draw it",
-        description=_PROGRAM,
+        description=fill(_PROGRAM, 100),
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

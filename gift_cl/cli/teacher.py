@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a teacher, and write it",
-        description=_TRAIN,
+        description=fill(_TRAIN, 100),
         epilog=_TRAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -113,7 +114,7 @@ def _add_measure(commands: Any) -> None:
     parser = commands.add_parser(
         "measure",
         help="measure a teacher on test images",
-        description=_MEASURE,
+        description=fill(_MEASURE, 100),
         epilog=_MEASURE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

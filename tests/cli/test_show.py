@@ -10,7 +10,11 @@ from gray_levels import write_images, write_teacher
 from PIL import Image
 
 from gift_cl.cli import main
+from gift_cl.evaluation.accuracy import Accuracy
+from gift_cl.models import build_model, load_weights
+from gift_cl.normalization import IDENTITY as IDENTITY_NORM
 from gift_cl.readers import read_dataset
+from gift_cl.teacher_file import save_teacher
 
 IDENTITY, SWAPPED = (0, 1, 2, 3, 4), (0, 2, 1, 3, 4)
 TEACHER = ("--model", "mlp:hidden=1", "--normalization", "none")
@@ -104,11 +108,34 @@ def test_a_teacher_in_another_order_is_found_out(
 
 
 def test_a_teacher_needs_its_architecture_and_normalisation(
-    sre2l_folder: Path, capsys: pytest.CaptureFixture[str]
+    sre2l_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "Expected `--model` and `--normalization` with `--teacher`" in failure(
-        capsys, sre2l_folder, "--teacher", "teacher.pth"
+    write_teacher(tmp_path / "teacher.pth", IDENTITY)
+    assert "Expected `model`, `normalization` with" in failure(
+        capsys, sre2l_folder, "--teacher", tmp_path / "teacher.pth"
     )
+
+
+def test_a_teacher_of_our_own_says_itself_what_it_is(
+    sre2l_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_teacher(tmp_path / "teacher.pth", SWAPPED)
+    model = build_model("mlp:hidden=1", in_channels=3, image_size=8, num_classes=5)
+    load_weights(model, tmp_path / "teacher.pth")
+    save_teacher(
+        tmp_path / "teacher.safetensors",
+        "mlp:hidden=1",
+        model,
+        classes=range(5),
+        num_classes=5,
+        normalization=IDENTITY_NORM,
+        image_shape=(3, 8, 8),
+        dataset="gray levels",
+        accuracy=Accuracy(1.0, 1.0, 5),
+        provenance={},
+    )
+    teacher = show_json(capsys, sre2l_folder, "--teacher", tmp_path / "teacher.safetensors")["teacher"]
+    assert teacher["moved"] == {"1": 2, "2": 1}
 
 
 def test_a_teacher_of_other_classes_is_refused(
