@@ -11,7 +11,6 @@ import hashlib
 import json
 import platform
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from experiments.model_clock import ModelClock
 from experiments.quiet import quiet_avalanche
 from experiments.rows import Row, append_rows
 from gift_cl.dataset_file import load_dataset, save_dataset
+from gift_cl.evaluation.surroundings import commit, versions
 from gift_cl.files import replacing
 from gift_cl.ledger import Ledger
 from gift_cl.tracking import make_tracker
@@ -153,7 +153,7 @@ def _facts(config: Config, data: ImageData, run_id: str) -> Row:
         "budget_bytes": None if config.strategy in ("naive", "joint") else config.budget_bytes,
         "evaluated_on": config.evaluate_on,
         "config": asdict(config),
-        "versions": versions(),
+        "versions": versions("avalanche-lib", "pillow", "wandb"),
         "commit": commit(),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {config.device}",
     }
@@ -203,31 +203,6 @@ def _finish(tracker: Any, row: Row, out: Path) -> None:
         tracker.picture("memory", picture)
         tracker.artifact(f"memory-{row['run_id']}", "memory", memory)
     tracker.finish({name: float(row[name]) for name in ("accuracy_seen", "forgetting", "memory_bytes")})
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    from importlib.metadata import version
-
-    names = ("torch", "torchvision", "avalanche-lib", "numpy", "pillow", "wandb")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def commit() -> str:
-    """The commit of the checkout, with ``+`` when it has changes; ``unknown`` outside of git."""
-    try:
-        head = _git("rev-parse", "--short=12", "HEAD")
-        changes = _git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+" if changes else "")
-
-
-def _git(*arguments: str) -> str:
-    run = subprocess.run(
-        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-    )
-    return run.stdout.strip()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on, by name."""
+def versions(*more: str) -> dict[str, str]:
+    """Versions of what a result depends on, by name; ``more`` are packages that others do without."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
-    for name in ("gift-cl", "torch", "torchvision", "numpy"):
+    for name in ("gift-cl", "torch", "torchvision", "numpy", *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
