@@ -111,7 +111,8 @@ def _reorder(
     teacher = build_teacher(options, dataset)
     if teacher is None:
         return dataset, None
-    order, said = ask_teacher(teacher, dataset)
+    with progress_bar("asking the teacher") as progress:
+        order, said = ask_teacher(teacher, dataset, progress=progress)
     if not options.reorder or order.is_identity:
         return dataset, said
     provenance = dataset.provenance

@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> None:
     stream = open_labels(options, dataset)
     facts["stream"] = describe_stream(stream) if stream else None
     teacher = build_teacher(options, dataset)
-    facts["teacher"] = ask_teacher(teacher, dataset)[1] if teacher else None
+    with progress_bar("asking the teacher") as progress:
+        facts["teacher"] = ask_teacher(teacher, dataset, progress=progress)[1] if teacher else None
     facts["sheet"] = _draw(options, dataset)
     if options.json:
         print(json.dumps(facts, indent=2))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gift_cl.archives import is_archive, unpack
 from gift_cl.dataset import DistilledDataset
-from gift_cl.errors import LayoutError
+from gift_cl.errors import LayoutError, ReadError
 from gift_cl.files import sha256_of_file
 from gift_cl.progress import Progress, silent
 from gift_cl.readers.datm import DATMReader
@@ -125,7 +125,7 @@ def _read_archive(path: Path, read: Callable[[Path], DistilledDataset]) -> Disti
         unpack(path, inside)
         try:
             dataset = read(inside)
-        except ValueError as error:
+        except ReadError as error:
             raise type(error)(str(error).replace(str(inside), str(path))) from error
     provenance = dataset.provenance
     hashes = {path.name: sha256_of_file(path), **provenance.hashes}
