@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import mmap
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -67,13 +69,17 @@ def read_images(
     root, limits, codec = os.fspath(root), limits or Limits(), build_codec(codec).spec
     shape = _checked_header(root, files[0], _read_bytes(root, files[0])).shape
     _require_memory(shape, len(files), codec, limits, root)
-    chunks = _Chunks(root, tuple(_divide(files, shape)), files[0][0], shape, codec)
+    workers = _num_workers(workers, len(files))
     images = _collected(root, codec, shape, files)
+    is_reached = not workers or _start_method() == "fork"  # the place, by whoever decodes
+    place = images.payload if codec == "raw" and is_reached else None
+    chunks = _Chunks(root, tuple(_divide(files, shape)), files[0][0], shape, codec, place)
     hashes: list[str] = []
-    for part in _results(chunks, _num_workers(workers, len(files))):
+    for part in _results(chunks, workers):
         if isinstance(part, Exception):
             raise part
-        images.append(part.images)
+        if part.images is not None:
+            images.append(part.images)
         hashes += part.hashes
         progress(len(hashes), len(files))
     by_name = {name: digest for (name, _), digest in zip(files, hashes, strict=True)}
@@ -82,7 +88,7 @@ def read_images(
 
 @dataclass(frozen=True)
 class _Part:
-    images: EncodedImages
+    images: EncodedImages | None  # None if they are in their place already
     hashes: list[str]
 
 
@@ -99,6 +105,7 @@ class _Chunks(Dataset[_Result]):
         first: Name of the file that the others are compared with.
         shape: What it has.
         codec: As in `read_images`.
+        place: Where the pixels of all files go, uint8 (bytes,), if every process can write there.
     """
 
     root: str
@@ -106,17 +113,19 @@ class _Chunks(Dataset[_Result]):
     first: str
     shape: _Shape
     codec: str
+    place: Tensor | None
 
     def __len__(self) -> int:
         return len(self.chunks)
 
     def __getitem__(self, index: int) -> _Result:
         try:
-            return self._read(self.chunks[index])
+            return self._read(index)
         except (ReadError, OSError) as error:
             return error
 
-    def _read(self, files: Sequence[TreeFile]) -> _Part:
+    def _read(self, index: int) -> _Part:
+        files = self.chunks[index]
         # One step for all files before the next one is faster than all steps for one file.
         contents = [_read_bytes(self.root, file) for file in files]
         hashes = [hashlib.sha256(data).hexdigest() for data in contents]
@@ -127,10 +136,21 @@ class _Chunks(Dataset[_Result]):
                 pass
             return _Part(EncodedImages.from_streams("files", self.shape, contents), hashes)
         decoded = list(images)
-        pixels = np.empty((len(files), *self.shape), np.uint8)
-        for index, image in enumerate(decoded):
-            pixels[index] = image.numpy()
+        pixels = self._new_pixels(index)
+        for row, image in enumerate(decoded):
+            pixels[row] = image.numpy()
+        if self.place is not None:
+            return _Part(None, hashes)
         return _Part(self._encode(torch.from_numpy(pixels)), hashes)
+
+    def _new_pixels(self, index: int) -> npt.NDArray[np.uint8]:
+        """Where the pixels of a chunk go, (n, C, H, W)."""
+        count = len(self.chunks[index])
+        if self.place is None:
+            return np.empty((count, *self.shape), np.uint8)
+        start = sum(map(len, self.chunks[:index])) * math.prod(self.shape)
+        place = self.place[start : start + count * math.prod(self.shape)]
+        return place.view(count, *self.shape).numpy()
 
     def _header(self, file: TreeFile, data: bytes) -> ImageHeader:
         header = _checked_header(self.root, file, data)
@@ -192,7 +212,8 @@ class _Collected:
         self.filled = 0
         known = {"files": sum(sizes), "raw": len(sizes) * math.prod(shape)}
         if codec in known:
-            self.payload = torch.empty(known[codec], dtype=torch.uint8)
+            # Anonymous memory, which processes that are forked off share.
+            self.payload = torch.frombuffer(mmap.mmap(-1, known[codec]), dtype=torch.uint8)
 
     def append(self, part: EncodedImages) -> None:
         if self.payload is None:
@@ -218,7 +239,7 @@ class _Collected:
 def _collected(root: str, codec: str, shape: _Shape, files: Sequence[TreeFile]) -> _Collected:
     try:
         return _Collected(codec, shape, [size for _, size in files])
-    except RuntimeError as error:  # torch cannot get the memory
+    except OSError as error:
         raise UnsafeFileError(
             f"The images of `{root}` do not fit into memory as `{codec}`. Read it with the codec `files`, or "
             "fewer of them."
@@ -250,11 +271,15 @@ def _divide(files: Sequence[TreeFile], shape: _Shape) -> Iterator[Sequence[TreeF
 def _num_workers(workers: int | None, num_files: int) -> int:
     if workers is not None:
         return workers
-    start = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     # Other methods run the user's main module again; processes of a loader may have none of their own.
-    if num_files < _FEW_FILES or start != "fork" or multiprocessing.current_process().daemon:
+    if num_files < _FEW_FILES or _start_method() != "fork" or multiprocessing.current_process().daemon:
         return 0
     return min(_MOST_WORKERS, _num_cores())
+
+
+def _start_method() -> str:
+    """How other processes start."""
+    return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
 
 
 def _num_cores() -> int:
