@@ -48,9 +48,11 @@ class ImageFolderReader:
         return "folder" + ("" if self.codec == "files" else f":codec={self.codec}")
 
     def recognizes(self, path: Path) -> bool:
-        """See `Reader.recognizes`."""
+        """See `Reader.recognizes`; a folder of splits is recognized too, and `read` says what to give."""
         try:
             folders = subfolders(path)
+            if _splits(path, folders):
+                return True
             return bool(folders) and any(is_image_name(file.name) for file in (path / folders[0]).iterdir())
         except OSError:
             return False
@@ -79,8 +81,7 @@ def _sorted_images(path: Path) -> list[TreeFile]:
         LayoutError: If there are none, or one is not just in the folder of its class.
     """
     images = [file for file in scan(path) if is_image_name(file[0])]
-    folders = subfolders(path)
-    splits = [name for name in folders if name.lower() in _SPLITS and subfolders(path / name)]
+    splits = _splits(path, subfolders(path))
     if splits:
         raise LayoutError(
             f"Expected folders of classes in `{path}`, got {listed(splits)}. Give one of them: "
@@ -99,6 +100,11 @@ def _sorted_images(path: Path) -> list[TreeFile]:
             "the folder of its class, or give another folder."
         )
     return sorted(images, key=lambda file: file[0].split("/"))
+
+
+def _splits(path: Path, folders: list[str]) -> list[str]:
+    """Those of the folders that hold the classes of a part of a data set."""
+    return [name for name in folders if name.lower() in _SPLITS and subfolders(path / name)]
 
 
 def _class_names(path: Path, files: list[TreeFile]) -> tuple[str, ...]:

@@ -117,6 +117,14 @@ def test_what_is_no_data_set_is_described(tmp_path: Path, names: tuple[str, ...]
         read_dataset(tmp_path)
 
 
+def test_a_folder_of_splits_is_explained(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_image_folder(tmp_path / split, {"cat": 1, "dog": 1})
+    with pytest.raises(LayoutError, match=r"got test, train\. Give one of them: `.*test`"):
+        read_dataset(tmp_path)
+    assert len(read_dataset(tmp_path / "train")) == 2
+
+
 def test_a_file_that_is_no_data_set_is_described(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("text")
     with pytest.raises(LayoutError, match=r"No known layout at `.*notes\.txt`: a file of 4 bytes"):
