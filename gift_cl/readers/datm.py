@@ -21,6 +21,7 @@ from gift_cl.readers.tensors import (
     as_float32,
     class_major_labels,
     files_below,
+    is_there,
     listed,
     one_view,
     require_finite,
@@ -68,12 +69,7 @@ class DATMReader:
 
     def recognizes(self, path: Path) -> bool:
         """See `Reader.recognizes`."""
-        if os.path.isfile(path):
-            return _IMAGES.fullmatch(path.name) is not None
-        try:
-            return bool(files_below(path, _IMAGES))
-        except LayoutError:
-            return False
+        return is_there(path, _IMAGES)
 
     def read(self, path: Path, *, ipc: int | None, progress: Progress) -> DistilledDataset:
         """See `Reader.read`. A smaller ``ipc`` is refused: the images were optimised together."""

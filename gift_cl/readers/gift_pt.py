@@ -21,6 +21,7 @@ from gift_cl.readers.tensors import (
     as_float32,
     class_major_labels,
     files_below,
+    is_there,
     listed,
     one_view,
     require_finite,
@@ -96,12 +97,7 @@ class GIFTReader:
 
     def recognizes(self, path: Path) -> bool:
         """See `Reader.recognizes`."""
-        if os.path.isfile(path):
-            return _DATA.fullmatch(path.name) is not None
-        try:
-            return bool(files_below(path, _DATA))
-        except LayoutError:
-            return False
+        return is_there(path, _DATA)
 
     def read(self, path: Path, *, ipc: int | None, progress: Progress) -> DistilledDataset:
         """See `Reader.read`; ``ipc`` may be smaller for SRe2L, CDA, and RDED of factor 1."""

@@ -42,6 +42,16 @@ def files_below(path: Path, pattern: re.Pattern[str]) -> list[Path]:
     return sorted(found)
 
 
+def is_there(path: Path, pattern: re.Pattern[str]) -> bool:
+    """Whether a file has such a name, or a folder holds one that has; never raises."""
+    if os.path.isfile(path):
+        return pattern.fullmatch(path.name) is not None
+    try:
+        return bool(files_below(path, pattern))
+    except LayoutError:
+        return False
+
+
 def listed(items: list[str]) -> str:
     """The first few of many, for a message."""
     more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
