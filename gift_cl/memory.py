@@ -76,6 +76,11 @@ class ExemplarMemory:
         self.per_class = _require_positive("per_class", per_class)
         self.distiller = DISTILLERS.create(exemplars)
         self.codec = build_codec(codec)
+        if self.distiller.codec not in (None, self.codec.spec):
+            raise ValueError(
+                f"Expected the `codec` {self.distiller.codec} that `{exemplars}` makes exemplars for, "
+                f"got {codec}. Choose that codec, or other exemplars."
+            )
         self.regime = LABELS.create(labels)
         self.augmentation = AUGMENTATIONS.create(augmentation)
         self.num_classes = num_classes or 1

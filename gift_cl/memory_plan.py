@@ -94,8 +94,9 @@ class Plan:
 
     def merge(self, old: DistilledDataset | None, made: DistilledDataset) -> DistilledDataset:
         """Old and new exemplars within the budget, labelled; each class by descending value."""
-        codec = self.memory.codec
-        encoded = codec.encode(made.images)
+        codec, encoded = self.memory.codec, made.encoded
+        if encoded.codec != codec.spec:
+            encoded = codec.encode(made.images)
         labels, rank = made.labels, ranks(made.labels)
         if old is not None:
             encoded = concat([old.encoded, encoded])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
 from gift_cl.models import penultimate
+from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, as_float
 
 
@@ -24,6 +25,8 @@ class Herding:
 
     spec: str = field(default="herding", init=False)
     needs_teacher: bool = field(default=True, init=False)
+    classes_at_once: int = field(default=1, init=False)
+    codec: None = field(default=None, init=False)
 
     def distill(
         self,
@@ -34,12 +37,13 @@ class Herding:
         num_classes: int,
         teacher: Teacher | None,
         generator: torch.Generator,
+        progress: Progress = silent,
     ) -> DistilledDataset:
         """See `Distiller.distill`; nothing is drawn."""
         del generator
         require_input(images, labels, per_class=per_class)
         teacher = require_teacher(teacher, labels, method=self.spec)
-        features = nn.functional.normalize(_features(teacher, images), dim=1).cpu()
+        features = nn.functional.normalize(_features(teacher, images, progress), dim=1).cpu()
         require_finite(features, method=self.spec)
         parts = []
         for label in labels.unique():
@@ -75,11 +79,11 @@ def herd(features: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _features(teacher: Teacher, images: Tensor, batch_size: int = 512) -> Tensor:
+def _features(teacher: Teacher, images: Tensor, progress: Progress, batch_size: int = 512) -> Tensor:
     device = next(teacher.model.parameters()).device
-    return torch.cat(
-        [
-            penultimate(teacher.model, teacher.normalization.apply(as_float(batch.to(device))))
-            for batch in images.split(batch_size)
-        ]
-    )
+    features: list[Tensor] = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size].to(device)
+        features.append(penultimate(teacher.model, teacher.normalization.apply(as_float(batch))))
+        progress(start + len(batch), len(images))
+    return torch.cat(features)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gift_cl.dataset import DistilledDataset, Provenance
+from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher
 
 
@@ -23,6 +24,14 @@ class Distiller(Protocol):
     def needs_teacher(self) -> bool:
         """Whether `distill` has to be given a teacher."""
 
+    @property
+    def classes_at_once(self) -> int | None:
+        """Classes that are made together, None for all: a multiple of these can be made on its own."""
+
+    @property
+    def codec(self) -> str | None:
+        """The codec that the exemplars are made for and encoded with, as a spec; None for any."""
+
     def distill(
         self,
         images: Tensor,
@@ -32,6 +41,7 @@ class Distiller(Protocol):
         num_classes: int,
         teacher: Teacher | None,
         generator: torch.Generator,
+        progress: Progress = silent,
     ) -> DistilledDataset:
         """Up to ``per_class`` exemplars of each class, the most valuable first.
 
@@ -42,10 +52,12 @@ class Distiller(Protocol):
             num_classes: Classes in all.
             teacher: A model that has seen the classes of ``labels``.
             generator: On the CPU; all draws come from it.
+            progress: Called with the images that went through a network so far, and in all.
 
         Returns:
-            Raw images, class after class in ascending order; within a class, any prefix is usable, so
-            that a memory can shrink. A class with too few images may give fewer exemplars.
+            Images, raw or in the distiller's own codec, class after class in ascending order; within a
+            class, any prefix is usable, so that a memory can shrink. A class with too few images may give
+            fewer exemplars.
 
         Raises:
             UnseenClassError: If the teacher has not seen a class.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers.protocol import Selection, require_input
+from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher
 
 
@@ -18,6 +19,8 @@ class RandomImages:
 
     spec: str = field(default="random", init=False)
     needs_teacher: bool = field(default=False, init=False)
+    classes_at_once: int = field(default=1, init=False)
+    codec: None = field(default=None, init=False)
 
     def distill(
         self,
@@ -28,9 +31,10 @@ class RandomImages:
         num_classes: int,
         teacher: Teacher | None,
         generator: torch.Generator,
+        progress: Progress = silent,
     ) -> DistilledDataset:
-        """See `Distiller.distill`; the teacher is not used."""
-        del teacher
+        """See `Distiller.distill`; neither teacher nor progress is used."""
+        del teacher, progress
         require_input(images, labels, per_class=per_class)
         parts = []
         for label in labels.unique():

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from gift_cl.dataset import DistilledDataset
+from gift_cl.dataset import DistilledDataset, count_labels
 from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
+from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError, as_float
 
 _SMALLEST_PATCH = 8
@@ -36,6 +37,8 @@ class RDED:
     min_scale: float = 0.08
     sources: int = 300
     needs_teacher: bool = field(default=True, init=False)
+    classes_at_once: int = field(default=1, init=False)
+    codec: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         for name in ("factor", "crops", "sources"):
@@ -61,17 +64,21 @@ class RDED:
         num_classes: int,
         teacher: Teacher | None,
         generator: torch.Generator,
+        progress: Progress = silent,
     ) -> DistilledDataset:
         """See `Distiller.distill`."""
         require_input(images, labels, per_class=per_class)
         teacher = require_teacher(teacher, labels, method="rded")
         self._check_size(*images.shape[2:])
-        parts = []
+        parts, done = [], 0
+        total = self.crops * sum(min(n, self.sources) for n in count_labels(labels).values())
         for label in labels.unique():
             own = (labels == label).nonzero().flatten()
             own = own[torch.randperm(len(own), generator=generator)[: self.sources]]
             patches = self._best_patches(images[own], int(label), teacher, generator)
             made = stitch(patches, per_class, self.factor)
+            done += self.crops * len(own)
+            progress(done, total)
             parts.append(Selection(made.cpu(), label.expand(len(made)).clone()))
         return Selection.join(parts).as_dataset(
             self, num_classes=num_classes, teacher=teacher, factor=self.factor
