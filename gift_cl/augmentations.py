@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gift_cl.registry import Registry
+from gift_cl.transfer import sent
 
 
 class Augmentation(Protocol):
@@ -69,7 +70,7 @@ class CropFlip:
         """Crops of the padded images at the offsets, mirrored where the flip is 1."""
         height, width = images.shape[2:]
         padded = torch.nn.functional.pad(images, [self.pad] * 4)
-        top, left, flip = parameters.to(images.device, torch.int64).unbind(1)
+        top, left, flip = sent(parameters, images.device).long().unbind(1)
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: all crops of all images
         crops = windows[torch.arange(len(images), device=images.device), :, top, left]
         return torch.where(flip.view(-1, 1, 1, 1) == 1, crops.flip(3), crops)

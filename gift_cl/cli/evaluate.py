@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gift_cl.cli.grid_bar import grid_bar
 from gift_cl.cli.progress_bar import progress_bar
+from gift_cl.evaluation.processes import current, joined
 
 if TYPE_CHECKING:
     from gift_cl.evaluation.config import EvaluationConfig
@@ -30,8 +31,14 @@ is the network that the images were distilled with and the teacher's; the studen
 
 Each cell of the grid becomes a row of OUT/rows.jsonl when it ends. The same command goes on where it was
 stopped, several at once share the work, and a cell that fails is kept with its reason. `gift-cl report OUT`
-makes a table and figures. Options may be written with - for _, and stand in a YAML file (--config). In a
-list, put quotes around what holds a comma: '[gift, "kl:temperature=4,t2=true"]'."""
+makes a table and figures.
+
+`torchrun --nproc-per-node N -m gift_cl evaluate ...` trains each student with N processes, which share the
+images of each batch and have a card each, and comes to the same rows but for rounding. For small data sets
+several commands at once, each with a device of its own, do a grid faster.
+
+Options may be written with - for _, and stand in a YAML file (--config). In a list, put quotes around what
+holds a comma: '[gift, "kl:temperature=4,t2=true"]'."""
 
 _EXAMPLES = """examples:
   gift-cl evaluate --method rded --criterion_name gift --dataset imagenet-1k --model resnet18 --ipc 10
@@ -60,6 +67,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@joined()
 def run(options: argparse.Namespace) -> None:
     """Do the cells that have no row yet, and print a line for each and the report."""
     options.json = "--json" in options.arguments
@@ -73,6 +81,8 @@ def run(options: argparse.Namespace) -> None:
 
     with progress_bar("reading") as reading, grid_bar() as progress:
         rows = evaluate(config, reading=reading, progress=progress, on_row=say)
+    if not current().is_first:
+        return
     has_failed = bool(rows) and all(row["status"] == "failed" for row in rows)
     if not options.json:
         print(f"\n{format_report(rows)}\nrows in {Path(config.out) / 'rows.jsonl'}")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gift_cl.evaluation.processes import current
+
 if TYPE_CHECKING:
     from gift_cl.evaluation.run import Standing
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 def grid_bar() -> Iterator[Callable[[Standing], None]]:
     """A callback that draws a bar while the block runs, and takes it away afterwards.
 
-    Nothing is drawn where the standard error is no terminal.
+    Nothing is drawn where the standard error is no terminal, and by other processes than the first.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,7 +28,8 @@ def grid_bar() -> Iterator[Callable[[Standing], None]]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    is_hidden = not (console.is_terminal and current().is_first)
+    with Progress(*columns, console=console, transient=True, disable=is_hidden) as bar:
         task = bar.add_task("", total=None, rate="", cells="")
 
         def show(standing: Standing) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gift_cl.evaluation.processes import current
 from gift_cl.progress import Progress
 
 
@@ -12,7 +13,7 @@ from gift_cl.progress import Progress
 def progress_bar(description: str, *, unit: str = "images") -> Iterator[Progress]:
     """A callback that draws a bar while the block runs, and takes it away afterwards.
 
-    Nothing is drawn where the standard error is no terminal.
+    Nothing is drawn where the standard error is no terminal, and by other processes than the first.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -26,7 +27,8 @@ def progress_bar(description: str, *, unit: str = "images") -> Iterator[Progress
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    is_hidden = not (console.is_terminal and current().is_first)
+    with Bar(*columns, console=console, transient=True, disable=is_hidden) as bar:
         task = bar.add_task(description, total=None, rate="")
 
         def show(done: int, total: int) -> None:

@@ -16,6 +16,7 @@ import torch
 from gift_cl.cli.progress_bar import progress_bar
 from gift_cl.evaluation import accuracy
 from gift_cl.evaluation.parts import find_device
+from gift_cl.evaluation.processes import current, joined
 from gift_cl.evaluation.recipe import Recipe
 from gift_cl.evaluation.surroundings import commit, hardware, versions
 from gift_cl.evaluation.teacher_recipe import measure_teacher, teacher_recipe, train_teacher
@@ -30,13 +31,16 @@ _TRAIN = (
     "Train a network on all training images of a data set, as the published observers were trained "
     "(torchvision's reference recipe; every setting can be given), and write it with its normalisation, its "
     "test accuracy and all that is needed to train it again. The accuracy is that of the end: no epoch is "
-    "chosen. A training that is killed starts anew: nothing is written before its end."
+    "chosen. A training that is killed starts anew: nothing is written before its end. Processes of torchrun "
+    "share the images of each batch, and come to the same network but for rounding."
 )
 _TRAIN_EXAMPLES = """examples:
   gift-cl teacher train --dataset cifar100 --model conv3 --root data --out cifar100_conv3.safetensors
   gift-cl teacher train --dataset tinyimagenet --model resnet18_modified --epochs 50 --device cuda \\
       --precision bfloat16 --out tiny.safetensors
   gift-cl teacher train --dataset digits --model mlp --epochs 20 --hold-out 0.1 --out digits.safetensors
+  torchrun --nproc-per-node 8 -m gift_cl teacher train --dataset imagenet-1k --model resnet18 \\
+      --out resnet18.safetensors
 """
 _MEASURE = (
     "Measure a teacher on the test images of a data set. It is refused (exit status 2) if it is far below "
@@ -151,11 +155,12 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
 
 
+@joined()
 def train(options: argparse.Namespace) -> None:
     """Train a teacher, write it into ``options.out``, and print what it reaches."""
     _check_target(options.out, overwrite=options.overwrite)
     device, card = find_device(options.device), find_card(options.dataset, options.model)
-    with progress_bar("reading") as progress:
+    with current().first_ahead(), progress_bar("reading") as progress:
         size = _image_size(options, card)
         data = load_real_data(options.dataset, root=options.root, image_size=size, progress=progress)
     held_out = None
@@ -172,7 +177,7 @@ def train(options: argparse.Namespace) -> None:
         image_size=data.image_shape[-1],
         **{name: value for name, value in given.items() if value is not None},
     )
-    if not options.json:
+    if current().is_first and not options.json:
         _announce(options.model, data, recipe, device, f"{_describe(normalization)}: {origin}")
     try:
         with progress_bar("training") as progress:
@@ -189,6 +194,8 @@ def train(options: argparse.Namespace) -> None:
             device=device,
             precision=recipe.precision,
         )
+    if not current().is_first:
+        return
     provenance = {
         "source": data.train.provenance.source,
         "settings": recipe.as_dict(),

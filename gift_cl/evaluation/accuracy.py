@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from gift_cl.evaluation.memory_limits import TooLargeError, is_out_of_memory, release_memory
 from gift_cl.evaluation.precision import Precision, autocast
+from gift_cl.evaluation.processes import current
 from gift_cl.normalization import IDENTITY, Normalization
 from gift_cl.teacher import as_float
+from gift_cl.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ def measure(
 ) -> Accuracy:
     """The accuracy of a model in evaluation mode; every module has the mode it had afterwards.
 
+    Of several processes each measures its share of the images, and all have the same result.
+
     Args:
-        model: On ``device``.
+        model: On ``device``, the same in all processes.
         images: (N, C, H, W): uint8, or float in [0, 1]; on any device.
         labels: int64 (N,).
         normalization: What the model expects.
@@ -65,17 +69,19 @@ def measure(
             f"{len(labels)} labels."
         )
     device = torch.device(device)
-    with evaluating(model):
+    processes = current()
+    own = processes.share(len(images))
+    with processes.together(), evaluating(model):
         right = torch.zeros(2, dtype=torch.int64, device=device)
-        done = 0
-        while done < len(images):
-            part = slice(done, done + batch_size)
+        done = own.start
+        while done < own.stop:
+            part = slice(done, min(done + batch_size, own.stop))
             try:
-                pixels = images[part].to(device, non_blocking=True)
+                pixels = sent(images[part], device)
                 inputs = normalization.apply((preprocess or as_float)(pixels))
                 with autocast(device, precision):
                     logits = model(inputs.contiguous(memory_format=torch.channels_last))
-                right += _hits(logits.float(), labels[part].to(device, non_blocking=True))
+                right += _hits(logits.float(), sent(labels[part], device))
                 done += len(pixels)
                 continue
             except (RuntimeError, MemoryError) as error:
@@ -85,7 +91,7 @@ def measure(
                     raise TooLargeError("A single image does not fit the memory of a measurement.") from error
             batch_size //= 2
             release_memory(device)
-    top1, top5 = (right.double() / len(images)).tolist()
+    top1, top5 = (processes.sum(right).double() / len(images)).tolist()
     return Accuracy(top1, top5, len(images))
 
 

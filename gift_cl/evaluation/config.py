@@ -58,9 +58,10 @@ class EvaluationConfig:
         labels: From a teacher on line, stored with the images, from a stream, or none but hard ones.
         normalization: Name, or means and standard deviations as in 0.5,0.5,0.5/0.2,0.2,0.2.
         precision: Of forward passes.
-        compile: Compile the student.
+        compile: Compile student and teacher.
         evaluations: How often the student is measured, evenly spaced; the last time is the end.
-        device: Where students are trained: cpu, cuda, cuda:1; auto for cuda if there is one.
+        device: Where students are trained: cpu, cuda, cuda:1; auto for cuda if there is one. Each process of
+            torchrun takes a card of its own.
         out: Folder of the rows.
         tracking: W&B, a run for each cell: offline, online or disabled.
         group: Of these runs in W&B. Method, data set and IPC without.

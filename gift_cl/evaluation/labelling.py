@@ -16,11 +16,15 @@ from torch import Tensor
 
 from gift_cl.class_order import find_class_order
 from gift_cl.dataset import DistilledDataset
+from gift_cl.evaluation.device_normalization import Renormalize, Standardize
 from gift_cl.evaluation.folding import folded
+from gift_cl.evaluation.memory_formats import memory_format_for
+from gift_cl.evaluation.memory_limits import free_memory
 from gift_cl.evaluation.precision import Precision, autocast
 from gift_cl.evaluation.recipe import Recipe
-from gift_cl.normalization import IDENTITY, Normalization, build_normalization
+from gift_cl.normalization import Normalization, build_normalization
 from gift_cl.teacher import Teacher, as_float
+from gift_cl.transfer import sent
 from gift_cl.views import MIXES, Mixed, build_view
 
 _COMPARED = 2000  # exemplars whose labels a teacher is compared with before the training
@@ -53,7 +57,7 @@ class Batch(NamedTuple):
     """What a student sees in a step.
 
     Args:
-        inputs: Augmented, mixed and normalised images, float (B, C, H, W), in channels-last format.
+        inputs: Augmented, mixed and normalised images, float (B, C, H, W).
         targets: At least one; two for mixed images.
     """
 
@@ -63,8 +67,11 @@ class Batch(NamedTuple):
     def pieces(self, size: int) -> Iterator[Batch]:
         """The same rows in batches of ``size``; the last may be smaller."""
         for start in range(0, len(self.inputs), size):
-            rows = slice(start, start + size)
-            yield Batch(self.inputs[rows], tuple(_rows_of(target, rows) for target in self.targets))
+            yield self.rows(slice(start, start + size))
+
+    def rows(self, rows: slice) -> Batch:
+        """Some rows as a batch."""
+        return Batch(self.inputs[rows], tuple(_rows_of(target, rows) for target in self.targets))
 
 
 def _rows_of(target: Target, rows: slice) -> Target:
@@ -88,19 +95,21 @@ class Stream:
     nbytes: int
     digest: str
 
-    def batches(self, epoch: int, device: torch.device) -> Iterator[Batch]:
+    def batches(
+        self, epoch: int, device: torch.device, memory_format: torch.memory_format = torch.channels_last
+    ) -> Iterator[Batch]:
         """The batches of an epoch on a device."""
         for images, logits, labels in self.epoch(epoch):
-            inputs = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            target = Target(1.0, logits.to(device, non_blocking=True), labels.to(device, non_blocking=True))
-            yield Batch(inputs, (target,))
+            inputs = sent(images, device).contiguous(memory_format=memory_format)
+            yield Batch(inputs, (Target(1.0, sent(logits, device), sent(labels, device)),))
 
 
 class DrawnBatches:
     """Exemplars in a new order each epoch, in views drawn anew each step.
 
-    All images lie on the device as they are stored. An epoch is a function of its number and of the seed, and
-    its order does not depend on the view.
+    All images lie on the device as they are stored, if they take less than half of its free memory; else they
+    stay where they are, and each batch is sent. An epoch is a function of its number and of the seed, and its
+    order does not depend on the view.
 
     Args:
         dataset: At least one exemplar.
@@ -117,10 +126,14 @@ class DrawnBatches:
     def __init__(
         self, dataset: DistilledDataset, recipe: Recipe, *, device: torch.device, keep_single: bool
     ) -> None:
-        self._images = dataset.images.to(device)
+        images, normalization = dataset.images, build_normalization(recipe.normalization)
+        normalization.apply(as_float(images[:1]))  # says if the channels do not fit
+        self._device = device
+        self._memory_format = memory_format_for(device, is_compiled=recipe.compile)
+        self._images = images.to(device) if 2 * images.nbytes < free_memory(device) else images
         self._labels = dataset.labels.to(device)
         self._soft_labels = stored_labels(dataset).to(device) if recipe.labels == "stored" else None
-        self._normalize = _Standardize(build_normalization(recipe.normalization), self._images)
+        self._normalize = Standardize(normalization, device)
         self._view, self._mix = build_view(recipe.view), MIXES.create(recipe.mix)
         self._is_mixing = recipe.mix != "none"
         self._has_own_labels = recipe.hard_label == "own"
@@ -137,9 +150,13 @@ class DrawnBatches:
         """The batches of an epoch, counted from 0."""
         order = torch.randperm(len(self._labels), generator=seeded(f"order {epoch}", self._seed))
         draws = seeded(f"views {epoch}", self._seed)
-        for rows in order[: self._count].to(self._labels.device).split(self._size):
-            mixed = self._mix(self._view(self._normalize(as_float(self._images[rows])), draws), draws)
-            inputs = mixed.inputs.contiguous(memory_format=torch.channels_last)
+        stored_rows, label_rows = (
+            order[: self._count].to(place).split(self._size) for place in (self._images.device, self._device)
+        )
+        for stored, rows in zip(stored_rows, label_rows, strict=True):
+            pixels = self._normalize(as_float(sent(self._images[stored], self._device)))
+            mixed = self._mix(self._view(pixels, draws), draws)
+            inputs = mixed.inputs.contiguous(memory_format=self._memory_format)
             yield Batch(inputs, self._targets(rows, mixed))
 
     def _targets(self, rows: Tensor, mixed: Mixed) -> tuple[Target, ...]:
@@ -168,6 +185,7 @@ class TeacherLabels:
         normalization: Of the inputs.
         device: Of the inputs.
         precision: Of the forward passes.
+        is_compiled: Whether the teacher is compiled.
 
     Raises:
         UnseenClassError: If the teacher has not seen a class.
@@ -184,27 +202,30 @@ class TeacherLabels:
         normalization: Normalization,
         device: torch.device,
         precision: Precision,
+        is_compiled: bool = False,
     ) -> None:
         teacher.require_seen(range(dataset.num_classes))
         self._device = device
         self._precision = precision
-        self._renormalize = _Renormalize(normalization, teacher.normalization, device)
+        self._renormalize = Renormalize(normalization, teacher.normalization, device)
 
         def inputs(rows: Tensor) -> Tensor:
             return normalization.apply(as_float(dataset.select(rows).images)).to(device)
 
         compared = torch.arange(0, len(dataset), -(-len(dataset) // _COMPARED))
-        model = folded(teacher.model, self._renormalize(inputs(compared[:2])))
-        self._model = model.to(device).to(memory_format=torch.channels_last)
+        model = folded(teacher.model, self._renormalize(inputs(compared[:2]))).to(device)
+        memory_format = memory_format_for(device, is_compiled=is_compiled)
+        self._answer: Callable[[Tensor], Tensor] = model.to(memory_format=memory_format)
         answers = torch.cat([self(inputs(rows)) for rows in compared.split(_AT_ONCE)])
         _check_answers(answers, dataset.labels[compared], dataset)
+        if is_compiled:
+            self._answer = torch.compile(model, dynamic=False)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
         """Logits, (B, C), in the precision of the forward pass."""
         with autocast(self._device, self._precision):
-            logits: Tensor = self._model(self._renormalize(inputs))
-        return logits
+            return self._answer(self._renormalize(inputs))
 
 
 def stored_labels(dataset: DistilledDataset) -> Tensor:
@@ -256,44 +277,3 @@ def _check_answers(logits: Tensor, labels: Tensor, dataset: DistilledDataset) ->
     order = find_class_order(logits.argmax(1), labels, num_classes=dataset.num_classes)
     if not order.is_identity:
         raise ClassOrderError(order.describe(dataset.class_names))
-
-
-class _Standardize:
-    """A normalisation whose numbers lie on the device already; changes its inputs."""
-
-    def __init__(self, normalization: Normalization, images: Tensor) -> None:
-        normalization.apply(as_float(images[:1]))  # says if the channels do not fit
-        self._statistics = None
-        if normalization != IDENTITY:
-            self._statistics = (
-                _column(normalization.mean, images.device),
-                _column(normalization.std, images.device),
-            )
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        if self._statistics is None:
-            return pixels
-        mean, std = self._statistics
-        return pixels.sub_(mean).div_(std)
-
-
-class _Renormalize:
-    """From one normalisation to another; the pixels stay the same."""
-
-    def __init__(self, old: Normalization, new: Normalization, device: torch.device) -> None:
-        self._map = None
-        if old != new:
-            old_mean, old_std, new_mean, new_std = (
-                _column(values, device) for values in (old.mean, old.std, new.mean, new.std)
-            )
-            self._map = old_std / new_std, (old_mean - new_mean) / new_std
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        if self._map is None:
-            return inputs
-        scale, shift = self._map
-        return inputs * scale + shift
-
-
-def _column(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, device=device).view(1, -1, 1, 1)

@@ -12,6 +12,7 @@ from gift_cl.dataset import DistilledDataset
 from gift_cl.evaluation.config import EvaluationConfig
 from gift_cl.evaluation.labelling import Stream
 from gift_cl.evaluation.lookup import find_data, find_teacher
+from gift_cl.evaluation.processes import current
 from gift_cl.evaluation.stored_streams import open_label_stream
 from gift_cl.evaluation.teacher_recipe import measure_teacher
 from gift_cl.models import find_card
@@ -126,9 +127,10 @@ class Parts:
 
     def _all_real(self, image_size: int | None) -> RealData:
         config = self._config
-        return self._real or load_real_data(
-            config.dataset, root=config.root, image_size=image_size, progress=self._progress
-        )
+        with current().first_ahead():
+            return self._real or load_real_data(
+                config.dataset, root=config.root, image_size=image_size, progress=self._progress
+            )
 
     def _choose_control(self, image_size: int | None, seed: int, teacher: Teacher | None) -> DistilledDataset:
         """Real training images in the place of distilled ones."""
@@ -184,17 +186,19 @@ class Parts:
     def _fit_whitening(self, image_size: int | None) -> ZCA:
         """What real images go through where the distilled ones are whitened, fitted to training images."""
         data = self._all_real(image_size)
-        return cached_zca(data.train.images, self._root / ".gift-cl-cache", progress=self._progress)
+        with current().first_ahead():
+            return cached_zca(data.train.images, self._root / ".gift-cl-cache", progress=self._progress)
 
 
 def find_device(name: str) -> str:
-    """A device that works: ``auto`` is CUDA if there is one.
+    """A device that works: ``auto`` is CUDA if there is one; of several processes each has its own card.
 
     Raises:
         ValueError: If there is no such device.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = current().device(name)
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:

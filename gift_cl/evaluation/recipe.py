@@ -44,7 +44,7 @@ class Recipe:
         labels: Where soft labels come from. A ``stream`` holds the views and mixes that it belongs to, and
             its batches: ``view`` and ``mix`` have to be none, and ``batch_size`` is not used.
         precision: ``bfloat16`` runs forward passes under autocast; weights and losses stay in float32.
-        compile: Compile the student with torch.compile.
+        compile: Compile student and teacher with torch.compile.
         evaluations: How often the student is measured, evenly spaced; the last time is the end. No more than
             once an epoch.
         seed: Of the initial weights, the order of exemplars, the views and dropout; at least 0.

@@ -17,7 +17,9 @@ from gift_cl.evaluation.config import EvaluationConfig
 from gift_cl.evaluation.digests import dataset_digest, teacher_digest
 from gift_cl.evaluation.grid import make_cells
 from gift_cl.evaluation.groups import COLUMNS, short_name
+from gift_cl.evaluation.joint_cells import CELL_ERRORS, announced, follow
 from gift_cl.evaluation.parts import CONTROLS, Parts
+from gift_cl.evaluation.processes import current
 from gift_cl.evaluation.rows import DiskFullError, Row, append_row, latest_rows, read_all_rows, write_error
 from gift_cl.progress import Progress, silent
 from gift_cl.real_data import RealData
@@ -137,8 +139,8 @@ def run_grid(
 ) -> list[Row]:
     """Do the cells that have no row yet.
 
-    A row is on the disk when its cell ends. A cell is done by one process: others that share the folder leave
-    it alone while that process lives, and take it over when it has died.
+    A row is on the disk when its cell ends. A cell is done by one process, or by those of `torchrun`; others
+    that share the folder leave it alone while these live, and take it over when they have died.
 
     Args:
         cells: In the order in which they are done.
@@ -158,6 +160,10 @@ def run_grid(
         DiskFullError: If there is no space left for rows.
         OSError: If rows cannot be written.
     """
+    processes = current()
+    if not processes.is_first:
+        return follow(cells, run)
+    run = announced(run)
     earlier = read_all_rows(out)
     begun = Counter(row["cell_id"] for row in earlier)
     settled = {r["cell_id"] for r in latest_rows(earlier) if r["status"] == "done" or not retry_failed}
@@ -193,7 +199,7 @@ def run_grid(
             left.remove(cell)
             tell()
     found = {row["cell_id"]: row for row in latest_rows(_read_again(out))}
-    return [found[cell.cell_id] for cell in cells if cell.cell_id in found]
+    return list(processes.tell([found[cell.cell_id] for cell in cells if cell.cell_id in found]))
 
 
 @contextmanager
@@ -213,7 +219,7 @@ def _claimed(out: Path, cell: Cell) -> Iterator[Claim | None]:
 def _do(cell: Cell, run: RunCell, progress: Progress) -> Row:
     try:
         return run(cell, progress=progress)
-    except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+    except CELL_ERRORS as error:
         return _failed(cell, str(error) or type(error).__name__)
 
 

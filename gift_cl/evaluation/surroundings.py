@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from gift_cl.evaluation.processes import current
+
 
 def versions(*more: str) -> dict[str, str]:
     """Versions of what a result depends on, by name; ``more`` are packages that others do without."""
@@ -36,10 +38,12 @@ def commit() -> str:
 
 
 def hardware(device: torch.device) -> str:
-    """What a device is, in words."""
+    """What a device is, in words, and how many processes have one like it."""
+    count = current().count
+    each = "" if count == 1 else f"{count} processes of "
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+        return each + torch.cuda.get_device_name(device)
+    return f"{each}{_processor()}, {torch.get_num_threads()} threads"
 
 
 class PeakMemory:

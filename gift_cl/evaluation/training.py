@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gift_cl.dataset import DistilledDataset
 from gift_cl.evaluation.accuracy import Accuracy
+from gift_cl.evaluation.batch_norms import SharedBatchNorms
 from gift_cl.evaluation.labelling import Batch, DrawnBatches, Stream, TeacherLabels, seeded
-from gift_cl.evaluation.memory_limits import TooLargeError, is_out_of_memory, release_memory
-from gift_cl.evaluation.optimizers import build_optimizer
-from gift_cl.evaluation.precision import autocast
+from gift_cl.evaluation.memory_formats import memory_format_for
+from gift_cl.evaluation.processes import current
 from gift_cl.evaluation.recipe import Recipe
 from gift_cl.evaluation.schedules import build_schedule
-from gift_cl.losses import build_loss
+from gift_cl.evaluation.step import Step
 from gift_cl.normalization import build_normalization
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher
@@ -89,11 +88,16 @@ def train(
     by their images: that is the gradient of the whole batch, but for batch norms, which see pieces, and which
     also saw what was computed before the memory ran out.
 
-    The same seed gives the same curve, to the last bit on a CPU with as many threads, and on CUDA as far as
-    its kernels are deterministic. Global random states are restored.
+    The processes of `gift_cl.evaluation.processes.joined` share the rows of each batch, and end with the same
+    student as one process would, but for rounding; only dropout draws for each of them anew. All of them draw
+    whole batches and their views.
+
+    The same seed gives the same curve, to the last bit on a CPU with as many threads and processes, and on
+    CUDA as far as its kernels are deterministic. Global random states are restored.
 
     Args:
-        student: Moved to the device in channels-last format; left in training mode.
+        student: Moved to the device in the fastest memory format; left in training mode. The same in all
+            processes.
         exemplars: At least one; what they are labelled with follows from ``recipe.labels``.
         recipe: All numbers.
         teacher: For ``online`` labels, and for these alone.
@@ -111,6 +115,7 @@ def train(
             `TeacherLabels` for their own errors.
         DivergedError: At the end of an epoch in which the loss was not finite.
         TooLargeError: If not even a single image fits the memory.
+        OtherProcessError: If a step fails in another process, or that process is gone.
 
     Warns:
         UserWarning: Each time batches are cut into more pieces.
@@ -126,12 +131,15 @@ def train(
             normalization=build_normalization(recipe.normalization),
             device=device,
             precision=recipe.precision,
+            is_compiled=recipe.compile,
         )
     batches, num_images = _batches(exemplars, recipe, stream, student, device)
     schedule, measured = build_schedule(recipe.schedule), recipe.evaluation_epochs()
-    student.to(device).to(memory_format=torch.channels_last).train()
-    with _repeatable(recipe.seed, device):
-        step = _Step(student, recipe, answers, history, device)
+    memory_format = memory_format_for(device, is_compiled=recipe.compile)
+    student.to(device).to(memory_format=memory_format).train()
+    processes = current()
+    with _repeatable(recipe.seed, device), SharedBatchNorms(student, processes) as norms:
+        step = Step(student, recipe, answers, history, norms, device)
         for epoch in range(recipe.epochs):
             step.set_rate(recipe.lr * schedule(epoch, recipe.epochs))
             start, before, losses = time.perf_counter(), history.num_images, []
@@ -140,7 +148,7 @@ def train(
                 history.num_images += len(batch.inputs)
                 progress(history.num_images, recipe.epochs * num_images)
             # The only place where the device is waited for.
-            loss = float(torch.stack(losses).sum()) / (history.num_images - before)
+            loss = float(processes.sum(torch.stack(losses).sum())) / (history.num_images - before)
             history.seconds += time.perf_counter() - start
             history.train_loss_last = loss
             if not math.isfinite(loss):
@@ -173,99 +181,21 @@ def _batches(
 ) -> tuple[Callable[[int], Iterator[Batch]], int]:
     """The batches by epoch, and the images in each."""
     if stream is not None:
-        return partial(stream.batches, device=device), len(exemplars)
+        memory_format = memory_format_for(device, is_compiled=recipe.compile)
+        return partial(stream.batches, device=device, memory_format=memory_format), len(exemplars)
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in student.modules())
     drawn = DrawnBatches(exemplars, recipe, device=device, keep_single=not has_batch_norm)
     return drawn.batches, len(drawn)
 
 
-class _Step:
-    """One step of the optimiser, with the gradient of a batch in as many pieces as the memory asks for."""
-
-    def __init__(
-        self,
-        student: nn.Module,
-        recipe: Recipe,
-        answers: TeacherLabels | None,
-        history: History,
-        device: torch.device,
-    ) -> None:
-        self._forward = torch.compile(student) if recipe.compile else student
-        self._loss = build_loss(recipe.loss)
-        self._answers = answers if self._loss.needs_soft_labels else None
-        self._precision = recipe.precision
-        self._history = history
-        self._device = device
-        self._optimizer = build_optimizer(
-            recipe.optimizer,
-            student,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            momentum=recipe.momentum,
-            decay_all=recipe.decay_all,
-        )
-
-    def set_rate(self, lr: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Train on a batch, and give its mean loss without waiting for it."""
-        while (loss := self._differentiate(batch)) is None:
-            self._cut(len(batch.inputs))
-        self._optimizer.step()
-        return loss
-
-    def _differentiate(self, batch: Batch) -> Tensor | None:
-        """Leave the gradient of the loss in the student; None if the memory did not suffice."""
-        num_images = len(batch.inputs)
-        losses = []
-        self._optimizer.zero_grad(set_to_none=True)
-        try:
-            for piece in batch.pieces(-(-num_images // self._history.microbatches)):
-                loss = self._piece_loss(piece) * (len(piece.inputs) / num_images)
-                loss.backward()
-                losses.append(loss.detach())
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
-        return torch.stack(losses).sum()
-
-    def _piece_loss(self, piece: Batch) -> Tensor:
-        soft = None if self._answers is None else self._answers(piece.inputs)
-        with autocast(self._device, self._precision):
-            logits = self._forward(piece.inputs)
-        losses = [
-            target.weight * self._loss(logits, target.soft_labels if soft is None else soft, target.labels)
-            for target in piece.targets
-        ]
-        return sum(losses[1:], losses[0])
-
-    def _cut(self, num_images: int) -> None:
-        """Cut batches into twice as many pieces from now on."""
-        if self._history.microbatches >= num_images:
-            raise TooLargeError(
-                "A single image does not fit the memory. Choose a smaller student, or another device."
-            )
-        self._optimizer.zero_grad(set_to_none=True)
-        release_memory(self._device)
-        self._history.microbatches *= 2
-        size = -(-num_images // self._history.microbatches)
-        warnings.warn(
-            f"A batch of {num_images} images does not fit the memory: from now on its gradient is summed "
-            f"over pieces of {size}, and batch norms see pieces.",
-            stacklevel=4,
-        )
-
-
 @contextmanager
 def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
-    """Global random states that follow from the seed (dropout draws from them), and are restored."""
+    """Global random states that follow from seed and process (dropout draws from them), and are restored."""
     on_cuda = device.type == "cuda"
     was_deterministic = torch.backends.cudnn.deterministic
     with torch.random.fork_rng(devices=[device] if on_cuda else []):
-        state = seeded("layers", seed).initial_seed()
+        rank = current().rank
+        state = seeded(f"layers {rank}" if rank else "layers", seed).initial_seed()
         torch.default_generator.manual_seed(state)
         if on_cuda:
             with torch.cuda.device(device):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gift_cl import augmentations
+from gift_cl.transfer import sent
 from gift_cl.views.operations import pick, resize
 from gift_cl.views.view import check_inputs, check_number, check_whole, restored, widened, written_spec
 
@@ -37,7 +38,7 @@ class Flip:
         """See ``View``."""
         check_inputs(inputs)
         flips = torch.rand(len(inputs), 1, 1, 1, dtype=torch.float64, generator=generator) < self.probability
-        return torch.where(flips.to(inputs.device), inputs.flip(3), inputs)
+        return torch.where(sent(flips, inputs.device), inputs.flip(3), inputs)
 
 
 @dataclass(frozen=True)
@@ -231,4 +232,4 @@ class ShufflePatches:
 
 
 def _moved(parameters: Tensor, images: Tensor) -> Tensor:
-    return parameters.to(images.dtype).to(images.device)
+    return sent(parameters.to(images.dtype), images.device)

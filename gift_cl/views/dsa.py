@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from gift_cl.transfer import sent
 from gift_cl.views.operations import color, erase, warp
 from gift_cl.views.view import check_number, restored, widened, written_spec
 
@@ -154,7 +155,7 @@ def apply_dsa(images: Tensor, parameters: DSAParameters) -> Tensor:
     """
     matrices = _matrices(parameters)
     packed = torch.cat([parameters.color, matrices.flatten(1), parameters.box], 1)
-    colors, maps, boxes = packed.to(images.dtype).to(images.device).split([3, 6, 4], 1)
+    colors, maps, boxes = sent(packed.to(images.dtype), images.device).split([3, 6, 4], 1)
     if (parameters.color != parameters.color.new_tensor(_NEUTRAL_COLOR)).any():
         images = color(images, colors)
     if (matrices != torch.eye(2, 3, dtype=matrices.dtype)).any():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gift_cl.registry import Registry
+from gift_cl.transfer import sent
 from gift_cl.views.view import check_inputs, check_number, restored, widened, written_spec
 
 
@@ -139,7 +140,7 @@ def _beta(alpha: float, generator: torch.Generator) -> float:
 
 
 def _partner(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randperm(len(inputs), generator=generator).to(inputs.device)
+    return sent(torch.randperm(len(inputs), generator=generator), inputs.device)
 
 
 MIXES: Registry[Mix] = Registry("mix")

@@ -17,6 +17,7 @@ from tiny_data import (
 from torch import Tensor, nn
 
 from gift_cl.dataset import DistilledDataset
+from gift_cl.evaluation import labelling
 from gift_cl.evaluation.labelling import (
     Batch,
     ClassCountError,
@@ -28,6 +29,7 @@ from gift_cl.evaluation.labelling import (
     seeded,
     stored_labels,
 )
+from gift_cl.evaluation.memory_formats import memory_format_for
 from gift_cl.normalization import IDENTITY, Normalization
 from gift_cl.soft_labels import SoftLabels
 from gift_cl.teacher import Teacher, UnseenClassError
@@ -109,11 +111,45 @@ def test_the_order_does_not_depend_on_the_view() -> None:
     assert plain == cropped
 
 
-def test_batches_are_in_channels_last_format() -> None:
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_batches_are_in_channels_last_format_but_for_compiled_networks_on_a_cpu(is_compiled: bool) -> None:
     images, labels = make_images(12)
     dataset = DistilledDataset.from_images(images.expand(-1, 3, -1, -1), labels, num_classes=3)
-    drawn = DrawnBatches(dataset, make_recipe(), device=CPU, keep_single=True)
-    assert all(b.inputs.is_contiguous(memory_format=torch.channels_last) for b in drawn.batches(0))
+    recipe = make_recipe(compile=is_compiled)
+    drawn = DrawnBatches(dataset, recipe, device=CPU, keep_single=True)
+    memory_format = memory_format_for(CPU, is_compiled=is_compiled)
+    assert memory_format == (torch.contiguous_format if is_compiled else torch.channels_last)
+    assert all(b.inputs.is_contiguous(memory_format=memory_format) for b in drawn.batches(0))
+
+
+def test_convolutions_are_in_channels_last_format_on_cuda_even_if_compiled() -> None:
+    assert memory_format_for(torch.device("cuda"), is_compiled=True) == torch.channels_last
+
+
+@pytest.mark.parametrize(("images_in_half_of_memory", "sent_from"), [(12, "cpu"), (13, "meta")])
+def test_images_stay_where_they_are_if_they_take_half_of_the_free_memory(
+    monkeypatch: pytest.MonkeyPatch, images_in_half_of_memory: int, sent_from: str
+) -> None:
+    origins = []
+
+    def spy(tensor: Tensor, device: torch.device) -> Tensor:
+        origins.append(tensor.device.type)
+        return tensor.to(device)
+
+    monkeypatch.setattr(labelling, "sent", spy)
+    monkeypatch.setattr(labelling, "free_memory", lambda device: 2 * 64 * images_in_half_of_memory)
+    device = torch.device("meta")  # a device without memory or values
+    drawn = DrawnBatches(make_dataset(12), make_recipe(), device=device, keep_single=True)
+    batches = list(drawn.batches(0))
+    assert {batch.inputs.device.type for batch in batches} == {"meta"}
+    assert origins == [sent_from] * 3
+
+
+def test_batches_do_not_depend_on_where_images_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [batch.inputs for batch in draw(view="dsa", mix="cutmix").batches(1)]
+    monkeypatch.setattr(labelling, "free_memory", lambda device: 0)
+    found = [batch.inputs for batch in draw(view="dsa", mix="cutmix").batches(1)]
+    assert all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize(

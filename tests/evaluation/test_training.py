@@ -317,10 +317,11 @@ def test_bfloat16_is_used_in_the_forward_pass_alone() -> None:
     assert history.train_loss_last == pytest.approx(full.train_loss_last, rel=0.05)  # 8 bits of mantissa
 
 
-def test_a_student_is_compiled_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_student_and_teacher_are_compiled_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
 
-    def fake(model: nn.Module) -> nn.Module:
+    def fake(model: nn.Module, *, dynamic: bool) -> nn.Module:
+        assert not dynamic  # a smaller last batch would make all others slower
         compiled.append(model)
         return model
 
@@ -329,7 +330,9 @@ def test_a_student_is_compiled_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     fit(student)
     assert compiled == []
     fit(student, compile=True)
-    assert compiled == [student]
+    teacher, model = compiled
+    assert model is student
+    assert torch.equal(teacher.state_dict()["1.weight"], TEACHER_WEIGHTS)
 
 
 def test_a_loss_without_soft_labels_does_not_ask_the_teacher() -> None:

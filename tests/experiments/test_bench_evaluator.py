@@ -1,4 +1,5 @@
 import pytest
+import torch
 from rich.console import Console
 
 from experiments.bench_evaluator import (
@@ -16,8 +17,11 @@ from experiments.bench_evaluator import (
 TINY = Setting(model="mlp:hidden=4", num_images=12, batch_size=4, workers=0, epochs=2)
 
 
-@pytest.mark.parametrize("name", ["float32", "float32, DSA", "bfloat16"])
-def test_all_take_as_many_steps_as_the_evaluator_but_the_first(name: str) -> None:
+@pytest.mark.parametrize("name", ["float32", "float32, DSA", "float32, compiled", "bfloat16"])
+def test_all_take_as_many_steps_as_the_evaluator_but_the_first(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)  # takes long, and is torch's affair
     recipe = TINY.recipes[name]
     seconds = time_recipe(TINY, recipe)
     assert list(seconds) == [OURS, FLOOR, CONTIGUOUS, PLAIN]
@@ -25,8 +29,13 @@ def test_all_take_as_many_steps_as_the_evaluator_but_the_first(name: str) -> Non
     assert all(time > 0 for times in seconds.values() for time in times)
 
 
-def test_bfloat16_can_be_left_out() -> None:
-    assert list(Setting(with_bfloat16=False).recipes) == ["float32", "float32, DSA"]
+def test_compiled_networks_and_bfloat16_can_be_left_out() -> None:
+    assert list(Setting(with_bfloat16=False).recipes) == ["float32", "float32, DSA", "float32, compiled"]
+    assert list(Setting(with_compiled=False).recipes) == ["float32", "float32, DSA", "bfloat16"]
+
+
+def test_student_and_teacher_are_compiled_in_the_compiled_recipe_alone() -> None:
+    assert [recipe.compile for recipe in TINY.recipes.values()] == [False, False, True, False]
 
 
 def test_a_ratio_is_that_of_steps_that_were_taken_one_after_the_other() -> None:
@@ -52,7 +61,7 @@ def test_the_command_line_explains_itself(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_quick_run_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--quick", "--no-bfloat16", "--threads", "1"])
+    main(["--quick", "--no-compiled", "--no-bfloat16", "--threads", "1"])
     text = capsys.readouterr().out
     assert "conv3:width=4" in text
     assert "images/s" in text
