@@ -29,8 +29,8 @@ _SHARED = (
     "augmentation",
 )
 # Parts of a configuration that columns of a row already say, or that are no setting of an arm.
-_SAID_BY_COLUMNS = (*_AXES, "data", "experiences", "evaluate_on")
-_NO_SETTINGS = ("seed", "class_order_seed", "device", "tracking", "out")
+_SAID_BY_COLUMNS = (*_AXES, "data", "classes", "images_per_class", "experiences", "evaluate_on")
+_NO_SETTINGS = ("seed", "class_order_seed", "device", "tracking", "root", "out")
 
 
 def arm_key(row: Row) -> ArmKey:

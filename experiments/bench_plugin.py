@@ -31,10 +31,10 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-from experiments.data import load_digits
 from experiments.quiet import quiet_avalanche
 from gift_cl.models import build_model
 from gift_cl.normalization import Normalization
+from gift_cl.real_data import load_real_data
 from strategies import DistilledMemory, GIFTPlugin
 
 _NORM = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -118,8 +118,8 @@ def cifar_like(num_images: int, model: str) -> Setting:
 
 def digits() -> Setting:
     """8x8 tensors without a transform, and a small MLP."""
-    data = load_digits()
-    train = _Tensors(data.train_images, data.train_labels)
+    data = load_real_data("digits")
+    train = _Tensors(data.train.images, data.train.labels)
     benchmark = nc_benchmark(train, train, n_experiences=2, task_labels=False, shuffle=False)
     return Setting("digits 8x8, tensors", benchmark, "mlp", (1, 8, 8), Normalization(), "none")
 

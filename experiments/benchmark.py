@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import transforms
 
-from experiments.data import ImageData
 from gift_cl.augmentations import AUGMENTATIONS, CropFlip
 from gift_cl.normalization import Normalization
+from gift_cl.real_data import RealData
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Stream:
 
     benchmark: Any
     classes: list[list[int]]
-    data: ImageData
+    data: RealData
     normalization: Normalization
 
 
@@ -48,7 +48,7 @@ class _Images(Dataset[tuple[Tensor, int]]):
         return self.images[index].float().div_(255), self.targets[index]
 
 
-def make_stream(data: ImageData, *, experiences: int, class_order_seed: int, augmentation: str) -> Stream:
+def make_stream(data: RealData, *, experiences: int, class_order_seed: int, augmentation: str) -> Stream:
     """Split ``data`` into experiences with the same number of new classes each.
 
     Args:
@@ -66,12 +66,12 @@ def make_stream(data: ImageData, *, experiences: int, class_order_seed: int, aug
     if class_order_seed >= 0:
         generator = torch.Generator().manual_seed(class_order_seed)
         order = torch.randperm(data.num_classes, generator=generator).tolist()
-    normalization = Normalization(data.mean, data.std)
-    normalize = transforms.Normalize(data.mean, data.std)
-    size = data.train_images.shape[2]
+    normalization = _rounded(data.channel_statistics)
+    normalize = transforms.Normalize(normalization.mean, normalization.std)
+    _, size, _ = data.image_shape
     benchmark = nc_benchmark(
-        _Images(data.train_images, data.train_labels),
-        _Images(data.test_images, data.test_labels),
+        _Images(data.train.images, data.train.labels),
+        _Images(data.test.images, data.test.labels),
         n_experiences=experiences,
         task_labels=False,
         fixed_class_order=order,
@@ -81,6 +81,12 @@ def make_stream(data: ImageData, *, experiences: int, class_order_seed: int, aug
     step = data.num_classes // experiences
     classes = [order[i * step : (i + 1) * step] for i in range(experiences)]
     return Stream(benchmark, classes, data, normalization)
+
+
+def _rounded(normalization: Normalization) -> Normalization:
+    """Four digits, as such constants are published."""
+    mean, std = (tuple(round(v, 4) for v in vs) for vs in (normalization.mean, normalization.std))
+    return Normalization(mean, std)
 
 
 def _augment(spec: str, size: int) -> list[Any]:

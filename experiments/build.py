@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,12 +31,12 @@ def avalanche_sample(config: Config, stream: Stream) -> Ledger | None:
         return None
     num_classes = stream.data.num_classes
     logits = num_classes if config.strategy == "der" else 0
-    pixels = stream.data.train_images[0].numel()
+    pixels = math.prod(stream.data.image_shape)
     return sample_ledger(pixels=pixels, num_classes=num_classes, num_logits=logits)
 
 
 def _model(config: Config, stream: Stream) -> nn.Module:
-    _, channels, size, _ = stream.data.train_images.shape
+    channels, size, _ = stream.data.image_shape
     model = build_model(
         config.model, in_channels=channels, image_size=size, num_classes=stream.data.num_classes
     )

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from experiments.class_incremental import run
 from experiments.config import Config
-from experiments.data import load_digits
+from gift_cl.real_data import load_real_data
 
 CODECS = ("raw", "quantize:4", "quantize:3", "quantize:2")
 LABELS = ("hard", "stored", "stored:refresh=true")
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # the networks are too small for more
     base = Config(evaluate_on="validation", tracking="disabled", out=options.out)
-    data = load_digits()
+    data = load_real_data("digits")
     results: dict[Config, list[float]] = defaultdict(list)
     jobs = [(cell, seed) for cell in cells(base) for seed in range(options.seeds)]
     for cell, seed in track(jobs, description="validation grid"):

@@ -25,7 +25,6 @@ from experiments.avalanche_memory import count_memory, num_stored
 from experiments.benchmark import Stream, make_stream
 from experiments.build import avalanche_sample, build_strategy
 from experiments.config import Config
-from experiments.data import ImageData, hold_out, load_data
 from experiments.evaluation import evaluate, forgetting
 from experiments.model_clock import ModelClock
 from experiments.quiet import quiet_avalanche
@@ -34,15 +33,16 @@ from gift_cl.dataset_file import load_dataset, save_dataset
 from gift_cl.evaluation.surroundings import commit, versions
 from gift_cl.files import replacing
 from gift_cl.ledger import Ledger
+from gift_cl.real_data import RealData
 from gift_cl.tracking import make_tracker
 
 
-def run(config: Config, data: ImageData | None = None) -> list[Row]:
+def run(config: Config, data: RealData | None = None) -> list[Row]:
     """Train through the stream, and append a row for each experience.
 
     Args:
         config: All of it.
-        data: The images, when they have been loaded already.
+        data: What ``config.load()`` gives, when it has been loaded already.
 
     Returns:
         The rows.
@@ -50,9 +50,7 @@ def run(config: Config, data: ImageData | None = None) -> list[Row]:
     out = Path(config.out)
     require_writable(out)
     seed_everything(config.seed)
-    data = data or load_data(config.data)
-    if config.evaluate_on == "validation":
-        data = hold_out(data, config.validation_share, seed=0)
+    data = config.choose(data or config.load())
     stream = make_stream(
         data,
         experiences=config.experiences,
@@ -124,12 +122,12 @@ def seed_everything(seed: int) -> None:
 
 def run_name(config: Config) -> str:
     """A name that is the same for the same configuration, wherever it is written to."""
-    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "tracking")}
+    settings = {k: v for k, v in asdict(config).items() if k not in ("root", "out", "tracking")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return f"{Path(config.data).stem}-{config.strategy}-s{config.seed}-{digest}"
 
 
-def _facts(config: Config, data: ImageData, run_id: str) -> Row:
+def _facts(config: Config, data: RealData, run_id: str) -> Row:
     """What is the same in every row of a run."""
     avalanche = {"replay": "ce", "er_ace": "er_ace", "gdumb": "ce", "der": "der++"}
     axes: dict[str, str] = {"exemplars": "-", "codec": "-", "labels": "-", "loss": "-"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from experiments.data import DataChoice
+
 StrategyName = Literal["naive", "replay", "der", "er_ace", "gdumb", "gift", "gift_dumb", "joint"]
 Protocol = Literal["rehearsal", "memory_only", "no_memory", "joint"]
 
@@ -17,11 +19,10 @@ _PROTOCOLS: dict[str, Protocol] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DataChoice):
     """A class-incremental run.
 
     Args:
-        data: ``digits``, or an ImageFolder: a folder or zip with train/<class>/ and test/<class>/.
         experiences: Number of experiences; it has to divide the number of classes.
         strategy: naive, replay, der, er_ace, gdumb (Avalanche's), gift, gift_dumb (ours), or joint, which
             trains on all data so far.
@@ -50,14 +51,11 @@ class Config:
         batch_size_mem: Exemplars in a step.
         seed: Of the model, the order of the data and all draws.
         class_order_seed: Of the order of the classes; -1 keeps the order of the labels.
-        evaluate_on: ``validation`` holds out a part of the training images in the place of the test images.
-        validation_share: That part.
         device: Where the model is trained.
         tracking: W&B: offline, online or disabled.
         out: Folder of the rows, memories and pictures.
     """
 
-    data: str = "digits"
     experiences: int = 5
     strategy: StrategyName = "gift"
     protocol: Literal["rehearsal", "memory_only"] = "rehearsal"
@@ -84,18 +82,15 @@ class Config:
     batch_size_mem: int = 32
     seed: int = 0
     class_order_seed: int = 0
-    evaluate_on: Literal["test", "validation"] = "test"
-    validation_share: float = 0.2
     device: str = "cpu"
     tracking: Literal["offline", "online", "disabled"] = "offline"
     out: str = "runs/class_incremental"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("experiences", "epochs", "student_epochs", "batch_size", "batch_size_mem"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected `{name}` of at least 1, got {getattr(self, name)}.")
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"Expected `validation_share` in (0, 1), got {self.validation_share}.")
         if self.lr <= 0:
             raise ValueError(f"Expected a positive `lr`, got {self.lr}.")
         if self.strategy in ("replay", "der", "er_ace", "gdumb") and self.budget_bytes is None:

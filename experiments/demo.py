@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.class_incremental import run
 from experiments.config import Config
-from experiments.data import load_digits
 from experiments.report import print_table, write_report
+from gift_cl.real_data import load_real_data
 
 BUDGET = 50 * (64 + 10 * 4 + 1)
 ARMS = (
@@ -54,7 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the networks are too small for more
     out = Path(options.out or time.strftime("runs/demo-%Y%m%d-%H%M%S"))
     console = Console()
-    data = load_digits()
+    data = load_real_data("digits")
     jobs = [(arm, seed) for arm in ARMS for seed in range(options.seeds)]
     columns = (
         TextColumn("{task.description}"),

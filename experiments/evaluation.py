@@ -36,19 +36,18 @@ def evaluate(strategy: Any, stream: Stream, experience: int) -> Knowledge:
     model = getattr(strategy, "student", None) or strategy.model
     was_training = model.training
     model.eval()
-    data, num_classes = stream.data, stream.data.num_classes
+    test, num_classes = stream.data.test, stream.data.num_classes
     seen = [c for classes in stream.classes[: experience + 1] for c in classes]
-    chosen = torch.isin(data.test_labels, torch.tensor(seen)).nonzero().flatten()
+    chosen = torch.isin(test.labels, torch.tensor(seen)).nonzero().flatten()
+    images = test.images
     guesses = torch.cat(
         [
-            model(stream.normalization.apply(as_float(data.test_images[i].to(strategy.device))))
-            .argmax(1)
-            .cpu()
+            model(stream.normalization.apply(as_float(images[i].to(strategy.device)))).argmax(1).cpu()
             for i in chosen.split(512)
         ]
     )
     model.train(was_training)
-    labels = data.test_labels[chosen]
+    labels = test.labels[chosen]
     pairs = labels * num_classes + guesses.clamp(max=num_classes - 1)
     confusion = torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
     right, total = confusion.diagonal(), confusion.sum(1)

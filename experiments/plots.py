@@ -23,7 +23,7 @@ from experiments.arms import PARTS, Arm
 from gift_cl.pictures.canvas import CHAR_WIDTH, WIDTH, class_ticks, new_figure, plain, set_title
 
 # Okabe and Ito's colors, less the yellow that is too pale for a line on white.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
 _REFERENCES = {"joint": ("#000000", "--"), "naive": ("#767676", ":")}
@@ -54,7 +54,7 @@ def accuracy_curves(arms: Sequence[Arm]) -> Figure:
     axes.set(xlabel="Experiences learned", ylabel="Accuracy on classes seen (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     _limit_percent(axes)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
@@ -95,7 +95,7 @@ def accuracy_against_bytes(arms: Sequence[Arm]) -> Figure:
     _byte_axis(axes, [arm.memory_bytes.mean for arm in stored])
     _reference_lines(axes, [arm for arm in arms if arm not in stored], stored)
     _limit_percent(axes)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
@@ -211,15 +211,15 @@ def _styles(arms: Sequence[Arm]) -> list[dict[str, Any]]:
             marker = ""
         else:
             place = next(places)
-            color = _COLORS[place % len(_COLORS)]
-            line = _LINES[place // len(_COLORS) % len(_LINES)]
+            color = COLORS[place % len(COLORS)]
+            line = _LINES[place // len(COLORS) % len(_LINES)]
             marker = _MARKERS[place % len(_MARKERS)]
         look: dict[str, Any] = {"color": color, "linestyle": line, "marker": marker}
         styles.append(look | {"linewidth": 1.8, "markersize": 5})
     return styles
 
 
-def _legend(figure: Figure, axes: Any) -> None:
+def legend_below(figure: Figure, axes: Any) -> None:
     """Names below the axes, in as many columns as fit; the figure grows by their height."""
     handles, names = axes.get_legend_handles_labels()
     longest = max(len(name) for name in names)

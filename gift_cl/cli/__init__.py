@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from gift_cl.cli import convert, evaluate, report, show, teacher, unpack
+from gift_cl.cli import convert, distill, evaluate, report, show, teacher, unpack
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,11 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="gift-cl",
-        description="Look at distilled data sets, convert them into one safe format, and evaluate them.",
+        description="Look at distilled data sets, convert them into one safe format, make and evaluate them.",
         epilog="Each command has its own help: gift-cl show --help",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (show, convert, unpack, teacher, evaluate, report):
+    for command in (show, convert, unpack, teacher, distill, evaluate, report):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

@@ -141,24 +141,70 @@ class Downscale:
 
     def encode(self, images: Tensor) -> EncodedImages:
         """Stored form of uint8 (N, C, H, W) images; see ``Codec``."""
-        image_shape = check_images(images)
-        channels, height, width = self._small_shape(image_shape)
-        areas = images.reshape(len(images), channels, height, self.factor, width, self.factor)
-        count = self.factor**2
-        sums = areas.sum((3, 5), dtype=torch.int32)
-        small = sums.mul_(2).add_(count).div_(2 * count, rounding_mode="floor").to(torch.uint8)
-        return _equally_long(self.spec, image_shape, _pack(small.flatten(1), self.bits))
+        return self.encode_small(self.shrink(images))
 
     def decode(self, encoded: EncodedImages) -> Tensor:
         """The images at full size, uint8 (N, C, H, W); see ``Codec``."""
         small_shape = self._small_shape(encoded.image_shape)
         num_values = math.prod(small_shape)
         rows = _rows(encoded, self.spec, _packed_nbytes(num_values, self.bits))
-        if not len(encoded):
-            return rows.new_empty(0, *encoded.image_shape)
-        small = _unpack(rows, num_values, self.bits).view(-1, *small_shape).float()
-        size = encoded.image_shape[1:]
-        images = F.interpolate(small, size=size, mode="bilinear", align_corners=False)
+        return self._interpolate(_unpack(rows, num_values, self.bits).view(-1, *small_shape))
+
+    def encode_small(self, small: Tensor) -> EncodedImages:
+        """Stored form of images that are small already, uint8 (N, C, H / factor, W / factor).
+
+        Nothing is averaged; ``decode`` returns what ``enlarge`` says.
+
+        Raises:
+            TypeError: If the images are of another type.
+            ValueError: If they have not four dimensions.
+        """
+        channels, height, width = check_images(small)
+        image_shape = (channels, height * self.factor, width * self.factor)
+        return _equally_long(self.spec, image_shape, _pack(small.flatten(1), self.bits))
+
+    def shrink(self, images: Tensor) -> Tensor:
+        """What `encode` keeps of images before it quantises: areas averaged, on the same device.
+
+        Args:
+            images: uint8 (N, C, H, W).
+
+        Returns:
+            uint8 (N, C, H / factor, W / factor).
+
+        Raises:
+            TypeError: If the images are of another type.
+            ValueError: If the factor does not divide their height and width.
+        """
+        channels, height, width = self._small_shape(check_images(images))
+        areas = images.reshape(len(images), channels, height, self.factor, width, self.factor)
+        count = self.factor**2
+        sums = areas.sum((3, 5), dtype=torch.int32)
+        return sums.mul_(2).add_(count).div_(2 * count, rounding_mode="floor").to(torch.uint8)
+
+    def enlarge(self, small: Tensor) -> Tensor:
+        """What a student sees of images stored by `encode_small`, without storing them, on their device.
+
+        Args:
+            small: uint8 (N, C, H / factor, W / factor).
+
+        Returns:
+            uint8 (N, C, H, W).
+
+        Raises:
+            TypeError: If the images are of another type.
+            ValueError: If they have not four dimensions.
+        """
+        check_images(small)
+        flat = small.flatten(1)
+        kept = _unpack(_pack(flat, self.bits), flat.shape[1], self.bits)
+        return self._interpolate(kept.view(small.shape))
+
+    def _interpolate(self, small: Tensor) -> Tensor:
+        size = [side * self.factor for side in small.shape[2:]]
+        if not len(small):
+            return small.new_empty(0, small.shape[1], *size)
+        images = F.interpolate(small.float(), size=size, mode="bilinear", align_corners=False)
         return images.round_().clamp_(0, 255).to(torch.uint8)
 
     def _small_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:

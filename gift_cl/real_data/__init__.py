@@ -13,3 +13,4 @@ from gift_cl.real_data.published import PUBLISHED as PUBLISHED
 from gift_cl.real_data.published import PublishedData as PublishedData
 from gift_cl.real_data.real_data import RealData as RealData
 from gift_cl.real_data.real_data import hold_out as hold_out
+from gift_cl.real_data.subset import subset as subset

@@ -155,6 +155,54 @@ def test_downscaling_and_quantising_combine() -> None:
     assert torch.equal(encoded.decode(), as_raw.decode())
 
 
+small_images = given(
+    shape=st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),
+    factor=st.integers(2, 5),
+    bits=st.integers(1, 8),
+)
+
+
+@small_images
+def test_small_images_are_stored_as_they_are(
+    shape: tuple[int, int, int, int], factor: int, bits: int
+) -> None:
+    small = noise(*shape)
+    encoded = Downscale(factor, bits).encode_small(small)
+    assert encoded.codec == Downscale(factor, bits).spec
+    assert encoded.image_shape == (shape[1], shape[2] * factor, shape[3] * factor)
+    assert torch.equal(encoded.payload, Quantize(bits).encode(small).payload)
+
+
+@small_images
+def test_small_images_are_enlarged_as_they_are_decoded(
+    shape: tuple[int, int, int, int], factor: int, bits: int
+) -> None:
+    small = noise(*shape)
+    codec = Downscale(factor, bits)
+    assert torch.equal(codec.enlarge(small), codec.encode_small(small).decode())
+    assert torch.equal(small, noise(*shape))
+
+
+def test_images_are_encoded_after_they_were_shrunk() -> None:
+    images = noise(4, 3, 6, 12)
+    codec = Downscale(3, bits=5)
+    small = codec.shrink(images)
+    assert small.shape == (4, 3, 2, 4)
+    assert torch.equal(codec.encode_small(small).payload, codec.encode(images).payload)
+
+
+def test_small_floats_are_refused() -> None:
+    for method in (Downscale(2).encode_small, Downscale(2).enlarge, Downscale(2).shrink):
+        with pytest.raises(TypeError, match=r"`images` of torch.uint8, got torch.float32"):
+            method(torch.zeros(1, 1, 4, 4))
+
+
+def test_a_small_image_without_its_batch_is_refused() -> None:
+    for method in (Downscale(2).encode_small, Downscale(2).enlarge):
+        with pytest.raises(ValueError, match=r"of shape \(N, C, H, W\), got \(3, 4, 4\)"):
+            method(noise(3, 4, 4))
+
+
 def test_smooth_images_survive_downscaling() -> None:
     image = torch.linspace(0, 255, 32).expand(1, 3, 32, 32).round().to(torch.uint8)
     errors = Downscale(2).encode(image).decode().float() - image.float()

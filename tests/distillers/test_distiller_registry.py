@@ -11,9 +11,25 @@ from gift_cl.models import build_model
 from gift_cl.normalization import Normalization
 from gift_cl.teacher import Teacher, UnseenClassError
 
-SPECS = ("random", "herding", "rded:factor=1,crops=2,min_scale=0.3,sources=20", "rded:factor=2,crops=4")
+NEED_A_TEACHER = (
+    "herding",
+    "rded:factor=1,crops=2,min_scale=0.3,sources=20",
+    "rded:factor=2,crops=4",
+    "sre2l:iterations=2",
+    "cda:iterations=2",
+    "gvbsm:backbones=none,iterations=2",
+    "dm:iterations=2,width=4,embedding=teacher",
+    "hybrid:distilled=rded/crops=2",
+)
+NEED_NONE = (
+    "random",
+    "dm:iterations=2,width=4",
+    "idc:iterations=2,width=4",
+    "datm:experts=1,epochs=3,matched_epochs=1,early_start=1,max_start=2,expansion=0,iterations=2,steps=2,width=4,threshold=9",
+)
+SPECS = (*NEED_NONE, *NEED_A_TEACHER)
 every_distiller = pytest.mark.parametrize("spec", SPECS)
-with_teacher = pytest.mark.parametrize("spec", SPECS[1:])
+with_teacher = pytest.mark.parametrize("spec", NEED_A_TEACHER)
 
 
 def make_images(per_class: int = 9, *, channels: int = 1, side: int = 16) -> tuple[Tensor, Tensor]:
@@ -28,7 +44,7 @@ def make_teacher(
     classes: tuple[int, ...] = (0, 2, 3), *, channels: int = 1, side: int = 16, oracle: bool = False
 ) -> Teacher:
     torch.manual_seed(0)
-    model = build_model("mlp:hidden=8", in_channels=channels, image_size=side, num_classes=5)
+    model = build_model("conv3:width=4", in_channels=channels, image_size=side, num_classes=5)
     norm = Normalization((0.4,) * channels, (0.3,) * channels)
     return Teacher(model, classes=classes, normalization=norm, oracle=oracle)
 
@@ -59,7 +75,7 @@ def test_names_build_their_classes() -> None:
 def test_a_distiller_is_rebuilt_from_its_spec(spec: str) -> None:
     distiller = DISTILLERS.create(spec)
     assert DISTILLERS.create(distiller.spec) == distiller
-    assert distiller.needs_teacher == (spec != "random")
+    assert distiller.needs_teacher == (spec in NEED_A_TEACHER)
 
 
 @every_distiller
@@ -69,9 +85,9 @@ def test_each_class_gets_its_exemplars_in_ascending_order(spec: str, channels: i
     assert made.labels.tolist() == [0] * 4 + [2] * 4 + [3] * 4
     assert made.images.shape == (12, channels, 16, 16)
     assert made.images.dtype == torch.uint8
-    assert made.encoded.codec == "raw"
+    assert made.encoded.codec == ("downscale:2" if spec.startswith("idc") else "raw")
     assert made.num_classes == 5
-    assert made.soft_labels is None
+    assert (made.soft_labels is not None) == spec.startswith("datm")
 
 
 @every_distiller
@@ -103,7 +119,7 @@ def test_the_input_is_left_as_it_is(spec: str) -> None:
 def test_a_dataset_tells_how_it_was_made(spec: str) -> None:
     made = distill(spec)
     assert made.provenance.method == DISTILLERS.create(spec).spec
-    assert made.provenance.teacher == "MLP"
+    assert made.provenance.teacher == "ConvNet"
     assert made.provenance.teacher_classes == (0, 2, 3)
     assert not made.provenance.oracle
     assert made.normalization == Normalization((0.4,), (0.3,))

@@ -6,17 +6,19 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.benchmark import make_stream
 from experiments.class_incremental import main, run, run_name
 from experiments.config import Config
-from experiments.data import ImageData, load_digits
 from gift_cl.dataset_file import load_dataset
+from gift_cl.normalization import Normalization
+from gift_cl.real_data import RealData, load_real_data
 
 NAMES = ["naive", "replay", "der", "er_ace", "gdumb", "gift", "gift_dumb", "joint"]
 
 
 @pytest.fixture(scope="module")
-def digits() -> ImageData:
-    return load_digits()
+def digits() -> RealData:
+    return load_real_data("digits")
 
 
 def tiny(out: Path, **changes: Any) -> Config:
@@ -25,7 +27,7 @@ def tiny(out: Path, **changes: Any) -> Config:
 
 @pytest.mark.parametrize("strategy", NAMES)
 def test_every_strategy_writes_a_row_for_each_experience(
-    strategy: Any, digits: ImageData, tmp_path: Path
+    strategy: Any, digits: RealData, tmp_path: Path
 ) -> None:
     rows = run(tiny(tmp_path, strategy=strategy), digits)
     written = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
@@ -44,12 +46,12 @@ def test_every_strategy_writes_a_row_for_each_experience(
     ].keys()
     assert {"class_order_seed", "forgetting", "seconds", "versions", "commit"} <= rows[0].keys()
     confusion = torch.tensor(rows[-1]["confusion"])
-    assert int(confusion.sum()) == len(digits.test_labels)
+    assert int(confusion.sum()) == len(digits.test)
     assert rows[-1]["accuracy_seen"] == pytest.approx(float(confusion.diagonal().sum() / confusion.sum()))
 
 
 def test_all_memories_of_a_comparison_are_of_the_bytes_of_fifty_samples_of_der(
-    digits: ImageData, tmp_path: Path
+    digits: RealData, tmp_path: Path
 ) -> None:
     rows = {name: run(tiny(tmp_path, strategy=name), digits)[-1] for name in NAMES[1:6]}
     assert rows["der"]["num_exemplars"] == 50
@@ -58,7 +60,7 @@ def test_all_memories_of_a_comparison_are_of_the_bytes_of_fifty_samples_of_der(
     assert all(row["memory_bytes"] > 0.97 * 5250 for row in rows.values())
 
 
-def test_the_same_configuration_gives_the_same_numbers(digits: ImageData, tmp_path: Path) -> None:
+def test_the_same_configuration_gives_the_same_numbers(digits: RealData, tmp_path: Path) -> None:
     changing = ("seconds", "model_seconds", "distillation_seconds")
     first, second = (
         [{k: v for k, v in row.items() if k not in changing} for row in run(tiny(tmp_path), digits)]
@@ -67,26 +69,42 @@ def test_the_same_configuration_gives_the_same_numbers(digits: ImageData, tmp_pa
     assert first == second
 
 
-def test_the_memory_is_written_as_it_is_counted(digits: ImageData, tmp_path: Path) -> None:
+def test_the_memory_is_written_as_it_is_counted(digits: RealData, tmp_path: Path) -> None:
     row = run(tiny(tmp_path), digits)[-1]
     dataset = load_dataset(tmp_path / row["memory_file"])
     assert len(dataset) == row["num_exemplars"]
     assert dataset.ledger().by_part() == row["memory_bytes_by_part"]
 
 
-def test_a_growing_head_and_the_memory_only_protocol_run(digits: ImageData, tmp_path: Path) -> None:
+def test_a_growing_head_and_the_memory_only_protocol_run(digits: RealData, tmp_path: Path) -> None:
     rows = run(tiny(tmp_path, head="growing", protocol="memory_only"), digits)
     assert rows[-1]["protocol"] == "memory_only"
 
 
-def test_validation_leaves_the_test_images_out(digits: ImageData, tmp_path: Path) -> None:
+def test_validation_leaves_the_test_images_out(digits: RealData, tmp_path: Path) -> None:
     row = run(tiny(tmp_path, evaluate_on="validation"), digits)[-1]
     assert row["evaluated_on"] == "validation"
-    assert sum(map(sum, row["confusion"])) == pytest.approx(0.2 * len(digits.train_labels), rel=0.02)
+    assert sum(map(sum, row["confusion"])) == pytest.approx(0.2 * len(digits.train), rel=0.02)
+
+
+def test_a_few_classes_and_images_make_a_benchmark_of_their_own(digits: RealData, tmp_path: Path) -> None:
+    row = run(tiny(tmp_path, classes=4, images_per_class=20, experiences=2), digits)[-1]
+    assert row["benchmark"] == "digits-4classes-20each/2"
+    assert (row["num_classes_seen"], row["class_names"]) == (4, ["0", "1", "2", "3"])
+    assert sum(map(sum, row["confusion"])) == int((digits.test.labels < 4).sum())
+
+
+def test_pixels_are_normalised_with_the_statistics_of_the_training_images(digits: RealData) -> None:
+    stream = make_stream(digits, experiences=5, class_order_seed=-1, augmentation="none")
+    assert stream.normalization == Normalization((0.3054,), (0.376,))  # of 1,437 images, four digits
+    inputs = torch.stack([image for image, *_ in stream.benchmark.train_stream[0].dataset.eval()])
+    pixels = digits.train.images[digits.train.labels < 2].float() / 255
+    sums = ((pixels - 0.3054) / 0.376).sum((1, 2, 3))
+    torch.testing.assert_close(inputs.sum((1, 2, 3)).sort().values, sums.sort().values)
 
 
 def test_offline_tracking_holds_the_numbers_of_the_rows(
-    digits: ImageData, tmp_path: Path, read_offline_run: Any
+    digits: RealData, tmp_path: Path, read_offline_run: Any
 ) -> None:
     rows = run(tiny(tmp_path, tracking="offline", seed=3), digits)
     config, history, summary = read_offline_run(tmp_path)
@@ -100,7 +118,7 @@ def test_offline_tracking_holds_the_numbers_of_the_rows(
 
 
 def test_run_names_differ_by_what_is_configured() -> None:
-    assert run_name(Config()) == run_name(Config(out="elsewhere", tracking="disabled"))
+    assert run_name(Config()) == run_name(Config(root="there", out="elsewhere", tracking="disabled"))
     assert run_name(Config()) != run_name(Config(lr=0.1))
 
 
@@ -113,7 +131,7 @@ def test_run_names_differ_by_what_is_configured() -> None:
         (["--budget_bytes", "90"], "one exemplar of each"),
         (["--labels", "online"], "Raise the budget"),
         (["--experiences", "3"], "divide 10 classes"),
-        (["--data", "nowhere"], "Expected `data`"),
+        (["--data", "nowhere"], "Unknown data set `nowhere`. Known: cifar10, cifar100"),
         (["--model", "vgg"], "Unknown model `vgg`"),
         (["--exemplars", "rded:factor=2"], "patches of at least 8 pixels"),
         (["--per_class", "3"], "Set the other one to null"),

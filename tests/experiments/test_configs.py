@@ -1,26 +1,35 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonargparse import ArgumentParser
 
+from experiments.compare_settings import CompareConfig, make_jobs
 from experiments.config import Config
 from gift_cl.codecs import build_codec
 from gift_cl.distillers import DISTILLERS
 from gift_cl.labels import LABELS
 from gift_cl.losses import build_loss
-from gift_cl.models import MODELS
+from gift_cl.models import MODELS, build_model
+from gift_cl.real_data import PUBLISHED
 
-FILES = sorted((Path(__file__).parents[2] / "experiments" / "configs").rglob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "experiments" / "configs"
+COMPARISONS = sorted(FOLDER.rglob("compare_*.yaml"))
+FILES = sorted(set(FOLDER.rglob("*.yaml")) - set(COMPARISONS))
+
+
+def read(file: Path, kind: type[Any]) -> Any:
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(kind)
+    values = parser.parse_args(["--config", str(file)]).as_dict()
+    values.pop("config")
+    return kind(**values)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_configuration_file_can_be_read(file: Path) -> None:
-    parser = ArgumentParser()
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(Config)
-    values = parser.parse_args(["--config", str(file)]).as_dict()
-    values.pop("config")
-    config = Config(**values)
+    config = read(file, Config)
     for registry, spec in ((DISTILLERS, config.exemplars), (LABELS, config.labels), (MODELS, config.model)):
         registry.create(spec)
     build_codec(config.codec)
@@ -29,6 +38,20 @@ def test_every_configuration_file_can_be_read(file: Path) -> None:
 
 def test_there_are_configuration_files() -> None:
     assert {file.stem for file in FILES} >= {"digits", "cifar100"}
+    assert {file.stem for file in COMPARISONS} >= {"compare_digits", "compare_cifar10classes"}
+
+
+@pytest.mark.parametrize("file", COMPARISONS, ids=lambda file: file.stem)
+def test_every_comparison_has_jobs_that_fit_its_images(file: Path) -> None:
+    config = read(file, CompareConfig)
+    for whole in (config, config.smoke()):
+        card = PUBLISHED[whole.data]
+        assert card.native_size is not None
+        shape = (1 if card.mode == "L" else 3, card.native_size, card.native_size)
+        num_classes = whole.classes or card.num_classes
+        assert make_jobs(whole, num_classes=num_classes, image_shape=shape)
+        channels, size, _ = shape
+        build_model(whole.model, in_channels=channels, image_size=size, num_classes=num_classes)
 
 
 def test_the_smoke_form_is_small_and_keeps_the_choices() -> None:
