@@ -22,10 +22,8 @@ from gift_cl.evaluation.parts import find_device
 from gift_cl.evaluation.processes import current
 from gift_cl.evaluation.teacher_recipe import measure_teacher
 from gift_cl.models import find_card
-from gift_cl.real_data import RealData, data_root, hold_out, load_real_data
+from gift_cl.real_data import HOLD_OUT_SEED, RealData, data_root, hold_out, load_real_data
 from gift_cl.teacher_file import LoadedTeacher, is_teacher_file, load_teacher
-
-_HOLD_OUT_SEED = 0  # the same images as teachers and evaluations hold out
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def load_inputs(options: argparse.Namespace, distiller: Distiller) -> Inputs:
     if path is not None and loaded is not None:
         teacher = MeasuredTeacher(path, loaded, measure_teacher(loaded, data.test, card=card))
     if options.hold_out is not None:
-        data = replace(hold_out(data, options.hold_out, seed=_HOLD_OUT_SEED), test=data.test)
+        data = replace(hold_out(data, options.hold_out, seed=HOLD_OUT_SEED), test=data.test)
     return Inputs(data, teacher, device)
 
 

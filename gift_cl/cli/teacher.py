@@ -24,7 +24,7 @@ from gift_cl.evaluation.training import DivergedError
 from gift_cl.files import sha256_of_file
 from gift_cl.models import ObserverCard, find_card
 from gift_cl.normalization import NORMALIZATIONS, Normalization, build_normalization
-from gift_cl.real_data import RealData, hold_out, load_real_data, load_split
+from gift_cl.real_data import HOLD_OUT_SEED, RealData, hold_out, load_real_data, load_split
 from gift_cl.teacher_file import is_teacher_file, load_teacher, save_teacher
 
 _TRAIN = (
@@ -67,7 +67,6 @@ _RECIPE: dict[str, dict[str, Any]] = {
     "precision": {"choices": ("float32", "bfloat16"), "help": "of forward passes"},
     "compile": {"action": "store_true", "default": None, "help": "compile the network"},
 }
-_HOLD_OUT_SEED = 0  # the same images whatever the seed of the training
 
 
 def add_parser(commands: Any) -> None:
@@ -165,7 +164,7 @@ def train(options: argparse.Namespace) -> None:
         data = load_real_data(options.dataset, root=options.root, image_size=size, progress=progress)
     held_out = None
     if options.hold_out is not None:
-        parts = hold_out(data, options.hold_out, seed=_HOLD_OUT_SEED)
+        parts = hold_out(data, options.hold_out, seed=HOLD_OUT_SEED)
         data, held_out = replace(parts, test=data.test), parts.test
     text, origin = _choose_normalization(options, card, data)
     normalization = build_normalization(text)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gift_cl.dataset import DistilledDataset, count_labels
-from gift_cl.distillers.embeddings import Embedding, Kind, Networks, pixel_box
+from gift_cl.distillers.embeddings import Embedding, Kind, Networks, constant_features, pixel_box
 from gift_cl.distillers.herding import Herding
 from gift_cl.distillers.mean_matching import class_moments
 from gift_cl.distillers.pixels import PixelBox
@@ -34,9 +34,6 @@ class DM:
 
     In each iteration real and distilled images go through one network. Those of a class undergo the same
     operation of `gift_cl.views.DSA` with the same strengths (siamese augmentation).
-
-    On 8 pixels a fresh ConvNet-3 is left with maps of 2x2, each normalised for itself, whose features say
-    little of an image: mean features do not come closer there. Take ``embedding=teacher``, or larger images.
 
     Args:
         iterations: Steps for each class.
@@ -142,7 +139,7 @@ class DM:
             progress(done, total)
 
         parts = []
-        for group in labels.unique().split(max(1, _AT_ONCE // max(sizes))):
+        for group in labels.unique().cpu().split(max(1, _AT_ONCE // max(sizes))):
             real = [images[labels == label].to(box.device) for label in group]
             own = [box.from_uint8(start.images[start.labels == label]) for label in group]
             parts.append(self._match(real, own, box, networks, generator, tick))
@@ -176,20 +173,17 @@ class DM:
         for iteration in range(self.iterations):
             network = networks(generator)
             batch = [own[torch.randperm(len(own), generator=generator)[: self.real]] for own in real]
-            view = SiameseView(self._augmentation, len(real), pixels, generator)
-            with torch.no_grad():
-                inputs = box.from_uint8(torch.cat(batch))
-                targets = self._moments(network, inputs, owners_of(batch), view)
+            inputs = box.from_uint8(torch.cat(batch))
+            view = SiameseView(self._augmentation, len(real), inputs, generator)
+            targets = constant_features(network, view(inputs, owners_of(batch)))
+            targets = class_moments(targets, owners_of(batch), order=self.moments)
             if iteration == 0:
                 require_finite(targets, method="dm")
+            features = penultimate(network, view(pixels, owners))
+            loss = (class_moments(features, owners, order=self.moments) - targets).square().sum()
             optimizer.zero_grad()
-            loss = (self._moments(network, pixels, owners, view) - targets).square().sum()
             loss.backward()
             optimizer.step()
             box.clamp_(pixels)
             tick(len(inputs) + len(pixels))
         return box.to_uint8(pixels)
-
-    def _moments(self, network: nn.Module, inputs: Tensor, owners: Tensor, view: SiameseView) -> Tensor:
-        """Moments of the features of each class after its augmentation, (classes, moments · D)."""
-        return class_moments(penultimate(network, view(inputs, owners)), owners, order=self.moments)

@@ -19,15 +19,13 @@ from gift_cl.models import find_card
 from gift_cl.normalization import build_normalization
 from gift_cl.progress import Progress, silent
 from gift_cl.readers import read_dataset
-from gift_cl.real_data import RealData, data_root, hold_out, load_real_data, real_exemplars
+from gift_cl.real_data import HOLD_OUT_SEED, RealData, data_root, hold_out, load_real_data, real_exemplars
 from gift_cl.teacher import Teacher
 from gift_cl.teacher_file import is_teacher_file, load_teacher
 from gift_cl.whitening import ZCA, cached_zca
 
 CONTROLS = ("random", "herding")
 """Methods that choose real training images."""
-
-_HOLD_OUT_SEED = 0
 
 
 class Parts:
@@ -122,7 +120,7 @@ class Parts:
         data, share = self._all_real(image_size), self._config.held_out
         if share is None:
             return data, None
-        parts = hold_out(data, share, seed=_HOLD_OUT_SEED)
+        parts = hold_out(data, share, seed=HOLD_OUT_SEED)
         return replace(parts, test=data.test), parts.test
 
     def _all_real(self, image_size: int | None) -> RealData:

@@ -11,6 +11,7 @@ from gift_cl.real_data.loading import load_real_data as load_real_data
 from gift_cl.real_data.loading import load_split as load_split
 from gift_cl.real_data.published import PUBLISHED as PUBLISHED
 from gift_cl.real_data.published import PublishedData as PublishedData
+from gift_cl.real_data.real_data import HOLD_OUT_SEED as HOLD_OUT_SEED
 from gift_cl.real_data.real_data import RealData as RealData
 from gift_cl.real_data.real_data import hold_out as hold_out
 from gift_cl.real_data.subset import subset as subset

@@ -78,6 +78,10 @@ class RealData:
         return Normalization(tuple(mean.tolist()), tuple(deviation.tolist()))
 
 
+HOLD_OUT_SEED = 0
+"""Seed with which every command holds out images, so that they are the same whatever it does."""
+
+
 def hold_out(data: RealData, share: float, *, seed: int) -> RealData:
     """The same data with a part of the training images, class by class, in the place of the test images.
 

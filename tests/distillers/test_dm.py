@@ -336,7 +336,7 @@ def test_a_distiller_is_rebuilt_from_its_spec(distiller: DM) -> None:
         ({"init": "zeros"}, "`init` to be one of real, herding, noise, got 'zeros'"),
         ({"strategy": "blur"}, "`strategy` to be different names out of color, .*, got 'blur'"),
         ({"embedding": "best"}, "`embedding` to be one of random, teacher, trained, got 'best'"),
-        ({"depth": 9}, "`depth` from 3 to 6, or 0, got 9"),
+        ({"depth": 9}, "`depth` from 0 to 6, got 9"),
     ],
 )
 def test_unusable_options_are_refused(options: dict[str, Any], match: str) -> None:
