@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from experiments.data import DataChoice
+from experiments.shards import parse_shard
 from gift_cl.codecs import build_codec
 from gift_cl.distillers import DISTILLERS, Distiller
 from gift_cl.evaluation.recipe import Recipe
@@ -87,10 +88,7 @@ class CompareConfig(DataChoice):
     @property
     def shard_parts(self) -> tuple[int, int]:
         """Number of the shard, from 1 on, and of all shards."""
-        number, slash, count = self.shard.partition("/")
-        if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
-            return int(number), int(count)
-        raise ValueError(f"Expected `shard` as 1/2 and 2/2 of two processes, got `{self.shard}`.")
+        return parse_shard(self.shard)
 
     def recipe(self, loss: str, *, seed: int, normalization: str) -> Recipe:
         """How a student is trained: an epoch is a round.

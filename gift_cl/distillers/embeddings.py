@@ -113,7 +113,7 @@ class Embedding:
             assert teacher is not None
             return partial(_same, teacher.model)
         classes, targets = labels.unique(return_inverse=True)
-        network = self._build(images.shape[1:], len(classes)).to(box.device)
+        network = self.build(images.shape[1:], len(classes)).to(box.device)
         draw = partial(_redrawn, network, torch.Generator(box.device))
         if self.kind == "random":
             return draw
@@ -129,7 +129,7 @@ class Embedding:
             pool += _ages(draw(generator), inputs, targets, self.epochs, generator, stages.start())
         return partial(_one_of, pool)
 
-    def _build(self, shape: torch.Size, num_classes: int) -> nn.Module:
+    def build(self, shape: torch.Size, num_classes: int) -> nn.Module:
         """A frozen network for images of a shape, without weights to speak of."""
         in_channels, height, width = shape
         side, needed = min(height, width), 2**self.depth if self.depth else 4

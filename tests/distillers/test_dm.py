@@ -52,6 +52,8 @@ EVERY = [
     small(embedding="trained"),
     small(init="herding"),
     small(init="noise", moments=2, strategy="none"),
+    small(pool=2, optimizer="adam", lr=0.1),
+    small(pool=2, embedding="trained"),
 ]
 every_way = pytest.mark.parametrize("distiller", EVERY, ids=lambda d: f"{d.embedding} {d.init} {d.moments}")
 
@@ -330,6 +332,8 @@ def test_a_distiller_is_rebuilt_from_its_spec(distiller: DM) -> None:
     [
         ({"iterations": 0}, "`iterations` to be an integer of at least 1, got 0"),
         ({"real": 2.5}, "`real` to be an integer of at least 1, got 2.5"),
+        ({"pool": -1}, "`pool`"),
+        ({"optimizer": "sdg"}, "`optimizer`"),
         ({"lr": 0}, r"`lr` in \(0, inf\), got 0"),
         ({"momentum": 1.5}, r"`momentum` in \[0, 1\], got 1.5"),
         ({"moments": 3}, "`moments` to be 1 or 2, got 3"),
@@ -366,3 +370,43 @@ def test_images_have_to_be_stored_ones() -> None:
         distill(small(), images=images.float())
     with pytest.raises(ValueError, match="`per_class` of at least 1, got 0"):
         distill(small(), 0)
+
+
+def test_a_pool_passes_real_images_as_often_as_it_is_large() -> None:
+    images, _ = make_images()
+    passed: list[tuple[int, int]] = []
+    distill(small(pool=2, iterations=7), 2, progress=lambda done, total: passed.append((done, total)))
+    assert passed[-1] == (2 * len(images) + 7 * 6,) * 2
+
+
+def test_a_pool_of_one_network_without_a_view_is_that_network_always() -> None:
+    options = {"embedding": "teacher", "strategy": "none", "init": "herding", "iterations": 5, "lr": 100.0}
+    pooled, drawn = distill(small(pool=1, **options), 2), distill(small(**options), 2)
+    assert torch.equal(pooled.images, drawn.images)
+    assert not torch.equal(pooled.images, distill(small(**options | {"lr": 1e-9}), 2).images)
+
+
+def test_networks_of_a_pool_keep_their_weights_and_all_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, ...]] = []
+    original = dm.penultimate
+
+    def watched(network: nn.Module, inputs: Tensor) -> Tensor:
+        seen.append(tuple(next(network.parameters()).flatten()[:3].tolist()))
+        return original(network, inputs)
+
+    monkeypatch.setattr(dm, "penultimate", watched)
+    distill(small(pool=3, iterations=30), 2)
+    assert len(set(seen)) == 3
+    seen.clear()
+    distill(small(iterations=30), 2)
+    assert len(set(seen)) == 30
+
+
+def test_adam_moves_pixels_by_its_rate_whatever_the_scale_of_the_features() -> None:
+    options = {"iterations": 1, "strategy": "none", "init": "herding", "embedding": "teacher"}
+    start = distill(small(**options, lr=1e-9), 2).images.float()
+    moved = distill(small(**options, optimizer="adam", lr=0.1), 2).images.float()
+    step = 0.1 * 0.3 * 255  # of normalised pixels
+    gaps = (moved - start).abs()
+    assert gaps.max() <= step + 0.51
+    assert ((gaps - step).abs() <= 0.51).float().mean() > 0.8  # the rest met the end of the range

@@ -1,0 +1,102 @@
+"""Memories side by side in streams: does a distilled one beat the best real one of the same bytes?
+
+`python -m experiments.compare_streams --config experiments/configs/streams_digits.yaml` runs every memory at
+every size in every class order, and writes `OUT/rows.jsonl`, `OUT/table.md` and `OUT/accuracy.png`. Each
+distilled memory is compared with the best real one of its bytes, and with the best real one of the same
+codec, labels and loss: mean difference over the class orders, with its 95 % interval.
+
+A command that is started again goes on where it was stopped. Two processes share the work with `--shard 1/2`
+and `--shard 2/2`; the last to finish writes the whole table.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from experiments.class_incremental import require_writable, run_name
+from experiments.class_incremental import run as run_stream
+from experiments.rows import Row, final_rows, read_rows
+from experiments.stream_report import Result, sentence, write_report
+from experiments.stream_settings import StreamsConfig, from_values, make_runs
+from gift_cl.real_data import RealData
+
+
+def run(
+    comparison: StreamsConfig,
+    data: RealData | None = None,
+    *,
+    on_result: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Do what is left of a comparison, and write its table and picture.
+
+    Args:
+        comparison: All of it.
+        data: What ``comparison.stream.load()`` gives, when it has been loaded already.
+        on_result: Told of each new result.
+
+    Returns:
+        The results that are there now, those of other shards too, in the order of the comparison.
+
+    Raises:
+        ValueError: If a setting does not fit the data or the others.
+        OSError: If results cannot be written.
+    """
+    out = Path(comparison.out)
+    require_writable(out)
+    data = data or comparison.stream.load()
+    chosen = comparison.stream.choose(data)
+    runs = make_runs(comparison, num_classes=chosen.num_classes, image_shape=chosen.image_shape)
+    done = _finished(out)
+    number, count = comparison.shard_parts
+    for one in runs[number - 1 :: count]:
+        if run_name(one.config) not in done:
+            row = _total(run_stream(one.config, data))
+            on_result(Result(memory=one.memory, ipc=one.ipc, row=row))
+    done = _finished(out)
+    names = [(one, run_name(one.config)) for one in runs]
+    results = [Result(memory=o.memory, ipc=o.ipc, row=done[name]) for o, name in names if name in done]
+    write_report(comparison, results, out)
+    return results
+
+
+def _finished(out: Path) -> dict[str, Row]:
+    """`_total` of each finished run of a folder, by the name of the run."""
+    if not (out / "rows.jsonl").is_file():
+        return {}
+    rows = read_rows([out])
+    names = [row["run_id"] for row in final_rows(rows)]
+    return {name: _total([row for row in rows if row["run_id"] == name]) for name in names}
+
+
+def _total(rows: Sequence[Row]) -> Row:
+    """The last row of a run, with the time of all its experiences."""
+    return rows[-1] | {
+        "run_seconds": sum(row["seconds"] for row in rows),
+        "run_distillation_seconds": sum(row["distillation_seconds"] for row in rows),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="python -m experiments.compare_streams", description=__doc__)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_class_arguments(StreamsConfig)
+    values = parser.parse_args(arguments).as_dict()
+    values.pop("config", None)
+    try:
+        comparison = from_values(values)
+        run(comparison, on_result=lambda result: print(sentence(result), flush=True))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"\n{Path(comparison.out, 'table.md').read_text(encoding='utf-8')}")
+    print(f"table and figure in {comparison.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""What a comparison of memories in streams found: a table with paired differences, and a picture."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from scipy import stats
+
+from experiments.plots import COLORS, legend_below
+from experiments.rows import Row
+from experiments.stream_settings import MemoryChoice, StreamsConfig
+from gift_cl.files import replacing
+from gift_cl.pictures.canvas import new_figure, plain, save_figure, set_title
+from gift_cl.statistic import Statistic, mean_sd
+
+_HEADS = (
+    *("IPC", "memory", "last accuracy (%)", "n", "over the best real memory", "over its real twin"),
+    *("bytes", "of them teacher", "exemplars", "run (s)", "distilling (s)"),
+)
+_MARKERS = "os^DvPX"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A finished run: its last row, and the place in the comparison."""
+
+    memory: MemoryChoice
+    ipc: int
+    row: Row
+
+
+@dataclass(frozen=True)
+class Group:
+    """The finished runs of one memory at one size, one a class order."""
+
+    memory: MemoryChoice
+    ipc: int
+    rows: tuple[Row, ...]
+
+    @property
+    def accuracy(self) -> Statistic:
+        """On all classes after the last experience, in [0, 1]."""
+        return self.mean("accuracy_seen")
+
+    def mean(self, name: str) -> Statistic:
+        """A column."""
+        return mean_sd(row[name] for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences, with the half width of its 95 % interval (Student's t); nan for n < 2."""
+
+    mean: float
+    half_width: float
+    n: int
+
+    def text(self) -> str:
+        """In points: ``+2.1 [+0.4, +3.8]``."""
+        mean = f"{self.mean * 100:+.1f}"
+        if math.isnan(self.half_width):
+            return mean
+        low, high = self.mean - self.half_width, self.mean + self.half_width
+        return f"{mean} [{low * 100:+.1f}, {high * 100:+.1f}]"
+
+
+def paired(ours: Iterable[Row], theirs: Iterable[Row]) -> Difference | None:
+    """Difference of final accuracies over the class orders that both have; None if there is none.
+
+    Example:
+        >>> rows = [{"seed": 0, "accuracy_seen": 0.5}]
+        >>> paired(rows, rows).mean
+        0.0
+    """
+    other = {row["seed"]: row["accuracy_seen"] for row in theirs}
+    gaps = [row["accuracy_seen"] - other[row["seed"]] for row in ours if row["seed"] in other]
+    if not gaps:
+        return None
+    half_width = math.nan
+    if (n := len(gaps)) > 1:
+        half_width = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(gaps) / math.sqrt(n)
+    return Difference(statistics.fmean(gaps), half_width, n)
+
+
+def write_report(comparison: StreamsConfig, results: Sequence[Result], out: Path) -> None:
+    """Write ``table.md`` and ``accuracy.png``.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    groups = group_results(comparison, results)
+    with replacing(out / "table.md") as temporary:
+        temporary.write_text(format_table(comparison, groups), encoding="utf-8")
+    if groups:
+        save_figure(accuracy_by_size(comparison, groups), out / "accuracy.png")
+
+
+def sentence(result: Result) -> str:
+    """What a result says, for whoever watches."""
+    row = result.row
+    return (
+        f"IPC {result.ipc}, {result.memory.name}, class order {row['seed']}: {row['accuracy_seen']:.1%} "
+        f"with {row['memory_bytes']:,} bytes"
+    )
+
+
+def group_results(comparison: StreamsConfig, results: Sequence[Result]) -> list[Group]:
+    """Finished runs by size and memory, in the order of the comparison."""
+    found: dict[tuple[int, MemoryChoice], list[Row]] = {}
+    for result in results:
+        found.setdefault((result.ipc, result.memory), []).append(result.row)
+    keys = ((ipc, memory) for ipc in comparison.ipc for memory in comparison.memories)
+    return [Group(key[1], key[0], tuple(found[key])) for key in keys if key in found]
+
+
+def format_table(comparison: StreamsConfig, groups: Sequence[Group]) -> str:
+    """The table in Markdown, with what to know before it."""
+    if not groups:
+        return "Nothing is finished yet.\n"
+    stream, first = comparison.stream, groups[0].rows[0]
+    hardware = " | ".join(dict.fromkeys(row["hardware"] for group in groups for row in group.rows))
+    commits = " | ".join(dict.fromkeys(row["commit"] for group in groups for row in group.rows))
+    facts = (
+        f"{first['benchmark']} ({stream.strategy}, {first['protocol']}), {stream.model}, {stream.optimizer} "
+        f"{stream.lr:g}, {stream.epochs} epochs an experience, augmentation {stream.augmentation}, measured "
+        f"on {stream.evaluate_on} images after the last experience. Mean ± sample standard deviation over n "
+        "class orders; differences in points over the same class orders, with 95 % intervals. A real twin "
+        f"has the same codec, labels and loss. Hardware: {hardware}. Commit: {commits}."
+    )
+    lines = [_HEADS, ("---:", "---", *["---:"] * 9)]
+    lines += [_cells(group, [g for g in groups if g.ipc == group.ipc]) for group in groups]
+    return facts + "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _cells(group: Group, rivals: Sequence[Group]) -> tuple[str, ...]:
+    parts = [row["memory_bytes_by_part"] for row in group.rows]
+    real = [rival for rival in rivals if rival.memory.is_real]
+    twins = [rival for rival in real if rival.memory.is_real_twin(group.memory)]
+    return (
+        str(group.ipc),
+        group.memory.name,
+        group.accuracy.text(scale=100),
+        str(len(group.rows)),
+        _over_best(group, real),
+        _over_best(group, twins),
+        f"{group.mean('memory_bytes').mean:,.0f}",
+        f"{statistics.fmean(part.get('teacher', 0) for part in parts):,.0f}",
+        f"{group.mean('num_exemplars').mean:,.0f}",
+        group.mean("run_seconds").text(),
+        group.mean("run_distillation_seconds").text(),
+    )
+
+
+def _over_best(group: Group, real: Sequence[Group]) -> str:
+    """Over the real memory with the best mean; real ones are not compared with one another."""
+    if group.memory.is_real or not real:
+        return "-"
+    best = max(real, key=lambda rival: rival.accuracy.mean)
+    difference = paired(group.rows, best.rows)
+    return "-" if difference is None else difference.text()
+
+
+def accuracy_by_size(comparison: StreamsConfig, groups: Sequence[Group]) -> Figure:
+    """Last accuracy, mean ± 1 sd, against IPC; real memories are dashed."""
+    figure, axes = new_figure(3.9)
+    memories = [memory for memory in comparison.memories if any(g.memory == memory for g in groups)]
+    for number, memory in enumerate(memories):
+        own = [group for group in groups if group.memory == memory]
+        axes.errorbar(
+            [group.ipc for group in own],
+            [group.accuracy.mean * 100 for group in own],
+            yerr=np.nan_to_num([group.accuracy.sd for group in own]) * 100,
+            label=plain(memory.name),
+            color=COLORS[number % len(COLORS)],
+            marker=_MARKERS[number // len(COLORS) % len(_MARKERS)],
+            linestyle="--" if memory.is_real else "-",
+            capsize=3,
+            elinewidth=1.2,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted(comparison.ipc)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="Bytes, in raw images a class", ylabel="Last accuracy (%)")
+    legend_below(figure, axes)
+    counts = sorted({len(group.rows) for group in groups})
+    orders = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    title = f"{groups[0].rows[0]['benchmark']}, {comparison.stream.model}, {orders}, ± 1 standard deviation"
+    set_title(axes, title, width=95)
+    return figure

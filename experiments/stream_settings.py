@@ -1,0 +1,155 @@
+"""What a comparison of memories in streams is: one frozen configuration, read from YAML."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from experiments.config import Config
+from experiments.shards import parse_shard
+from gift_cl.codecs import build_codec
+from gift_cl.distillers import DISTILLERS
+
+_REAL = ("random", "herding")
+_FILES = ("png", "jpeg", "webp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryChoice:
+    """A memory of a comparison: four axes, and how much its loss counts.
+
+    Args:
+        exemplars: A distiller with options, or random or herding.
+        codec: raw, png, jpeg:Q, webp:Q, quantize:B or downscale:F.
+        labels: hard, stored:views=K,refresh=B or online:bits=B.
+        loss: Loss on the exemplars.
+        memory_weight: Factor of that loss.
+    """
+
+    exemplars: str
+    codec: str = "raw"
+    labels: str = "hard"
+    loss: str = "ce"
+    memory_weight: float = 1.0
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its exemplars are real images, whatever their codec."""
+        return self.exemplars.partition(":")[0] in _REAL
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        weight = "" if self.memory_weight == 1 else f" x {self.memory_weight:g}"
+        return f"{self.exemplars} · {self.codec} · {self.labels} · {self.loss}{weight}"
+
+    def is_real_twin(self, other: MemoryChoice) -> bool:
+        """Whether this is `other` with real exemplars in the place of its own."""
+        return self.is_real and replace(self, exemplars=other.exemplars) == other
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamsConfig:
+    """Memories of the same bytes side by side, in the same streams.
+
+    Args:
+        stream: Everything but the memory.
+        memories: What is compared.
+        ipc: Bytes: those of that many raw images a class.
+        seeds: Of the runs; each goes with the class order of the same number.
+        shard: The part of the runs that this process does, as 1/2 and 2/2 of two processes.
+        out: Folder of the rows, table and picture.
+    """
+
+    stream: Config = field(default_factory=Config)
+    memories: list[MemoryChoice] = field(default_factory=lambda: [MemoryChoice(exemplars="herding")])
+    ipc: list[int] = field(default_factory=lambda: [10])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    shard: str = "1/1"
+    out: str = "runs/compare_streams"
+
+    def __post_init__(self) -> None:
+        for name in ("memories", "ipc", "seeds"):
+            values = getattr(self, name)
+            if not values or any(values.count(value) > 1 for value in values):
+                raise ValueError(f"Expected different values in `{name}`, at least one, got {values}.")
+        if min(self.ipc) < 1:
+            raise ValueError(f"Expected `ipc` of at least 1, got {min(self.ipc)}.")
+        if self.stream.strategy not in ("gift", "gift_dumb"):
+            raise ValueError(
+                f"Expected `stream.strategy` gift or gift_dumb, got {self.stream.strategy}: others have no "
+                "exemplars to choose."
+            )
+        _ = self.shard_parts
+
+    @property
+    def shard_parts(self) -> tuple[int, int]:
+        """Number of the shard, from 1 on, and of all shards."""
+        return parse_shard(self.shard)
+
+    def smoke(self) -> StreamsConfig:
+        """The same comparison, tiny: one IPC and one seed."""
+        return replace(self, stream=self.stream.smoke(), ipc=self.ipc[:1], seeds=self.seeds[:1])
+
+
+def from_values(values: Mapping[str, Any]) -> StreamsConfig:
+    """A comparison from what a parser makes of a file: plain values, nested.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+    memories = [m if isinstance(m, MemoryChoice) else MemoryChoice(**m) for m in values["memories"]]
+    return StreamsConfig(**{**values, "stream": Config(**values["stream"]), "memories": memories})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRun:
+    """One run of a comparison."""
+
+    memory: MemoryChoice
+    ipc: int
+    config: Config
+
+
+def make_runs(
+    comparison: StreamsConfig, *, num_classes: int, image_shape: tuple[int, int, int]
+) -> list[StreamRun]:
+    """All runs: one seed after another, then IPC, then memories.
+
+    A memory whose images all take as many bytes has a fixed number of exemplars of each class, from the
+    first experience on: what fits into the pixels of ``ipc`` raw images. Files differ in size; memories of
+    them get the bytes of all classes as a budget, which leaves more to the first classes while they are few.
+
+    Raises:
+        ValueError: If a spec cannot be built, or a distiller has another codec of its own.
+    """
+    runs = []
+    for seed, ipc, memory in itertools.product(comparison.seeds, comparison.ipc, comparison.memories):
+        config = replace(
+            comparison.stream,
+            **{axis.name: getattr(memory, axis.name) for axis in fields(memory)},
+            **_size(memory, ipc, num_classes, image_shape),
+            seed=seed,
+            class_order_seed=seed,
+            out=comparison.out,
+        )
+        runs.append(StreamRun(memory=memory, ipc=ipc, config=config))
+    return runs
+
+
+def _size(
+    memory: MemoryChoice, ipc: int, num_classes: int, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    raw = ipc * math.prod(image_shape)
+    own = DISTILLERS.create(memory.exemplars).codec
+    if own is not None and own != memory.codec:
+        raise ValueError(f"Expected `codec: {own}` for `{memory.exemplars}`, got {memory.codec}.")
+    if memory.codec.partition(":")[0] in _FILES:
+        return {"budget_bytes": num_classes * (raw + ipc), "per_class": None}
+    each = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8)).nbytes
+    return {"budget_bytes": None, "per_class": raw // each}

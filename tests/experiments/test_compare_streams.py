@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import compare_streams, stream_report
+from experiments.class_incremental import run as run_stream
+from experiments.compare_streams import main, run
+from experiments.config import Config
+from experiments.rows import Row
+from experiments.stream_report import Result, accuracy_by_size, format_table, group_results, paired
+from experiments.stream_settings import MemoryChoice, StreamsConfig, make_runs
+from gift_cl.real_data import RealData, load_real_data, subset
+
+REAL = MemoryChoice(exemplars="random")
+DISTILLED = MemoryChoice(exemplars="dm:iterations=2,real=4,width=4,strategy=none")
+CIFAR: dict[str, Any] = {"num_classes": 100, "image_shape": (3, 32, 32)}
+
+
+@pytest.fixture(scope="module")
+def digits() -> RealData:
+    return subset(load_real_data("digits"), per_class=6)
+
+
+def tiny(out: Path, **changes: Any) -> StreamsConfig:
+    stream = Config(experiences=2, model="mlp:hidden=8", epochs=1, tracking="disabled")
+    settings: dict[str, Any] = {"memories": [REAL, DISTILLED], "ipc": [1, 2], "seeds": [0, 1]}
+    return StreamsConfig(stream=stream, out=str(out), **(settings | changes))
+
+
+def result(memory: MemoryChoice, seed: int, accuracy: float, **columns: Any) -> Result:
+    row = {
+        "seed": seed,
+        "accuracy_seen": accuracy,
+        "benchmark": "digits/5",
+        "protocol": "rehearsal",
+        "memory_bytes": 650,
+        "memory_bytes_by_part": {"pixels": 640, "teacher": 0},
+        "num_exemplars": 10,
+        "run_seconds": 1.0,
+        "run_distillation_seconds": 0.5,
+        "hardware": "abacus",
+        "commit": "c0ffee",
+    }
+    return Result(memory=memory, ipc=1, row=row | columns)
+
+
+def test_every_memory_runs_in_every_order_with_the_same_bytes(digits: RealData, tmp_path: Path) -> None:
+    told: list[Result] = []
+    results = run(tiny(tmp_path), digits, on_result=told.append)
+    assert len(results) == len(told) == 8
+    assert {(r.memory, r.ipc, r.row["class_order_seed"]) for r in results} == {
+        (memory, ipc, seed) for memory in (REAL, DISTILLED) for ipc in (1, 2) for seed in (0, 1)
+    }
+    for found in results:
+        assert found.row["memory_bytes"] == 10 * found.ipc * (64 + 1)
+    assert {r.row["accuracy_seen"] for r in results if r.row["config"]["exemplars"] != "random"}
+    assert (tmp_path / "accuracy.png").stat().st_size > 1000
+    table = (tmp_path / "table.md").read_text()
+    assert table.count("random · raw · hard · ce") == 2
+    assert "dm:iterations=2" in table
+
+
+def test_a_comparison_goes_on_where_it_was_stopped(
+    digits: RealData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = tiny(tmp_path, ipc=[1], memories=[REAL])
+    first = run(replace(comparison, shard="1/2"), digits)
+    assert [found.row["seed"] for found in first] == [0]
+    ran: list[int] = []
+
+    def watched(config: Config, data: RealData) -> list[Row]:
+        ran.append(config.seed)
+        return run_stream(config, data)
+
+    monkeypatch.setattr(compare_streams, "run_stream", watched)
+    second = run(comparison, digits)
+    assert ran == [1]
+    assert [found.row["seed"] for found in second] == [0, 1]
+    assert second[0].row == first[0].row
+
+
+def test_the_time_of_a_run_is_that_of_all_its_experiences(digits: RealData, tmp_path: Path) -> None:
+    (found,) = run(tiny(tmp_path, ipc=[1], memories=[DISTILLED], seeds=[0]), digits)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+    assert found.row["run_seconds"] == sum(row["seconds"] for row in rows)
+    assert found.row["run_distillation_seconds"] == sum(row["distillation_seconds"] for row in rows) > 0
+
+
+def test_bytes_become_exemplars_by_their_codec() -> None:
+    memories = [
+        MemoryChoice(exemplars="herding"),
+        MemoryChoice(exemplars="herding", codec="downscale:2"),
+        MemoryChoice(exemplars="idc:factor=2", codec="downscale:2"),
+        MemoryChoice(exemplars="herding", codec="webp:50"),
+    ]
+    runs = make_runs(StreamsConfig(memories=memories, ipc=[10], seeds=[3]), **CIFAR)
+    assert [one.config.per_class for one in runs] == [10, 40, 40, None]
+    assert [one.config.budget_bytes for one in runs] == [None, None, None, 100 * (30720 + 10)]
+    assert {(one.config.seed, one.config.class_order_seed) for one in runs} == {(3, 3)}
+
+
+def test_a_codec_that_is_not_that_of_the_distiller_is_refused() -> None:
+    memory = MemoryChoice(exemplars="idc:factor=2")
+    with pytest.raises(ValueError, match="`codec: downscale:2` for `idc:factor=2`, got raw"):
+        make_runs(StreamsConfig(memories=[memory], ipc=[1]), **CIFAR)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ipc": [0]}, "`ipc`"),
+        ({"seeds": []}, "`seeds`"),
+        ({"memories": [REAL, REAL]}, "different values in `memories`"),
+        ({"shard": "3/2"}, "`shard`"),
+        ({"stream": Config(strategy="der")}, "`stream.strategy`"),
+    ],
+)
+def test_unusable_comparisons_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StreamsConfig(**values)
+
+
+def test_paired_differences_have_the_interval_of_student() -> None:
+    ours = [{"seed": s, "accuracy_seen": a} for s, a in ((0, 0.5), (1, 0.6), (2, 0.7), (9, 0.0))]
+    theirs = [{"seed": s, "accuracy_seen": a} for s, a in ((2, 0.6), (0, 0.5), (1, 0.4))]
+    found = paired(ours, theirs)
+    assert found is not None
+    assert found.n == 3
+    assert found.mean == pytest.approx(0.1)
+    assert found.half_width == pytest.approx(4.302653 * 0.1 / math.sqrt(3))
+    assert found.text() == "+10.0 [-14.8, +34.8]"
+    assert paired(ours, []) is None
+    alone = paired(ours[:1], theirs)
+    assert alone is not None
+    assert alone.text() == "+0.0"
+
+
+def test_the_table_compares_with_the_best_real_memory_and_with_the_twin(tmp_path: Path) -> None:
+    twin = MemoryChoice(exemplars="herding", loss="gift")
+    best = MemoryChoice(exemplars="random", codec="quantize:2")
+    ours = MemoryChoice(exemplars="dm", loss="gift")
+    comparison = StreamsConfig(memories=[twin, best, ours], ipc=[1], seeds=[0, 1])
+    accuracies = {twin: (0.5, 0.52), best: (0.6, 0.62), ours: (0.53, 0.57)}
+    results = [result(m, seed, a) for m, found in accuracies.items() for seed, a in enumerate(found)]
+    groups = group_results(comparison, results)
+    *_, line = format_table(comparison, groups).strip().splitlines()
+    cells = [cell.strip() for cell in line.split("|")]
+    assert cells[2] == "dm · raw · hard · gift"
+    assert cells[3:5] == ["55.0 ± 2.8", "2"]
+    assert cells[5].startswith("-6.0 [")
+    assert cells[6].startswith("+4.0 [")
+    figure = accuracy_by_size(comparison, groups)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == [memory.name for memory in comparison.memories]
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--ipc", "[0]", "--out", str(tmp_path)])
+    assert code == 2
+    assert "`ipc`" in capsys.readouterr().err
+
+
+def test_the_command_prints_results_and_the_table(
+    digits: RealData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Config, "load", lambda self: digits)
+    monkeypatch.setattr(stream_report, "save_figure", lambda figure, path: None)
+    settings = tmp_path / "tiny.yaml"
+    settings.write_text(
+        "stream: {experiences: 2, model: 'mlp:hidden=8', epochs: 1, tracking: disabled}\n"
+        "memories: [{exemplars: random}]\nseeds: [0]\nipc: [1]\n"
+    )
+    assert main(["--config", str(settings), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "IPC 1, random · raw · hard · ce, class order 0: " in said
+    assert "| 1 | random · raw · hard · ce |" in said
