@@ -144,7 +144,7 @@ class Embedding:
             for channels in [in_channels] + [self.width] * (depth - 1):
                 layers += [
                     nn.Conv2d(channels, self.width, 3, padding=1),
-                    nn.GroupNorm(self.width, self.width),
+                    nn.InstanceNorm2d(self.width, affine=True),
                     nn.ReLU(),
                     nn.AvgPool2d(2),
                 ]

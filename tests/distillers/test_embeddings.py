@@ -68,7 +68,7 @@ def test_the_generator_alone_decides_which_networks_are_drawn(kind: Any) -> None
 
 def test_random_weights_are_distributed_as_those_of_new_layers() -> None:
     network = open_networks(Embedding(width=64))(seeded())
-    convolution, norm = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.GroupNorm)][2:4]
+    convolution, norm = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.InstanceNorm2d)][2:4]
     torch.manual_seed(0)
     fresh = dict(nn.Conv2d(64, 64, 3).requires_grad_(False).named_parameters())
     for name, values in convolution.named_parameters():
@@ -84,7 +84,7 @@ def test_every_layer_with_random_weights_is_drawn() -> None:
     before = {name: values.clone() for name, values in networks(generator).named_parameters()}
     after = dict(networks(generator).named_parameters())
     kept = [name for name, values in before.items() if torch.equal(values, after[name])]
-    norms = [name for name, m in networks(generator).named_modules() if isinstance(m, nn.GroupNorm)]
+    norms = [name for name, m in networks(generator).named_modules() if isinstance(m, nn.InstanceNorm2d)]
     assert kept == [f"{name}.{values}" for name in norms for values in ("weight", "bias")]
 
 
@@ -129,8 +129,8 @@ def test_networks_are_frozen_and_have_instance_norm(kind: Any) -> None:
     network = open_networks(Embedding(kind, width=4, networks=1, epochs=1))(seeded())
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    norms = [m for m in network.modules() if isinstance(m, nn.GroupNorm)]
-    assert [norm.num_groups for norm in norms] == [4, 4]
+    norms = [m for m in network.modules() if isinstance(m, nn.InstanceNorm2d)]
+    assert [norm.num_features for norm in norms] == [4, 4]
 
 
 def test_the_teacher_is_the_network_of_every_iteration() -> None:

@@ -51,8 +51,8 @@ def test_depth_follows_the_size_of_the_images(side: int, depth: int) -> None:
 
 def test_all_state_of_a_network_are_parameters() -> None:
     network = expert_network((3, 8, 8), 2, width=4, generator=torch.Generator())
-    norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
-    assert [(norm.num_groups, norm.num_channels) for norm in norms] == [(4, 4)] * 3
+    norms = [module for module in network.modules() if isinstance(module, nn.InstanceNorm2d)]
+    assert [(norm.num_features, norm.affine) for norm in norms] == [(4, True)] * 3
     assert not list(network.buffers())
 
 

@@ -20,7 +20,8 @@ def test_the_command_prints_a_row_for_each_distiller(capsys: pytest.CaptureFixtu
 
 
 def test_the_floor_takes_a_turn_after_each_step() -> None:
-    setting, turns = Setting().quick(), []
+    setting = Setting().quick()
+    turns: list[int] = []
     for spec, (size, _) in setting.contestants.items():
         turns.clear()
         seconds = time_distiller(setting, spec, size, lambda: turns.append(1))
