@@ -17,6 +17,7 @@ from gift_cl.distillers import DISTILLERS
 
 _REAL = ("random", "herding")
 _FILES = ("png", "jpeg", "webp")
+_LABEL = 1  # byte of a hard label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +123,9 @@ def make_runs(
     """All runs: one seed after another, then IPC, then memories.
 
     A memory whose images all take as many bytes has a fixed number of exemplars of each class, from the
-    first experience on: what fits into the pixels of ``ipc`` raw images. Files differ in size; memories of
-    them get the bytes of all classes as a budget, which leaves more to the first classes while they are few.
+    first experience on: what fits into the bytes of ``ipc`` raw images, each with its label. Files differ in
+    size; memories of them get the bytes of all classes as a budget, which leaves more to the first classes
+    while they are few.
 
     Raises:
         ValueError: If a spec cannot be built, or a distiller has another codec of its own.
@@ -145,11 +147,11 @@ def make_runs(
 def _size(
     memory: MemoryChoice, ipc: int, num_classes: int, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    raw = ipc * math.prod(image_shape)
+    raw = ipc * (math.prod(image_shape) + _LABEL)
     own = DISTILLERS.create(memory.exemplars).codec
     if own is not None and own != memory.codec:
         raise ValueError(f"Expected `codec: {own}` for `{memory.exemplars}`, got {memory.codec}.")
     if memory.codec.partition(":")[0] in _FILES:
-        return {"budget_bytes": num_classes * (raw + ipc), "per_class": None}
+        return {"budget_bytes": num_classes * raw, "per_class": None}
     each = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8)).nbytes
-    return {"budget_bytes": None, "per_class": raw // each}
+    return {"budget_bytes": None, "per_class": raw // (each + _LABEL)}

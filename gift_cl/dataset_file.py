@@ -30,7 +30,7 @@ def save_dataset(dataset: DistilledDataset, path: str | os.PathLike[str]) -> Non
     """Write a data set, equal ones as equal bytes; an old file is replaced when the new one is complete.
 
     Raises:
-        OSError: If the folder cannot be written.
+        OSError: If the file cannot be written, as on a full disk; the message names it.
     """
     write_sealed(path, _header(dataset), _to_tensors(dataset))
 

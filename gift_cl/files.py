@@ -20,15 +20,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: If the folder cannot be written; the message names it.
     """
     target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise OSError(
-            f"Cannot write into `{target.parent}`: {error.strerror}. Choose a folder that you may write to."
-        ) from error
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _file_beside(target)
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
@@ -37,10 +29,59 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def explaining_writes(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn a write that fails within the block, as on a full disk, into an error that helps.
+
+    Args:
+        path: What is being written, as the user knows it.
+
+    Raises:
+        OSError: If a write fails; the message names the file and the cure.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"Cannot write `{os.fspath(path)}`: {_reason(error)}. Make space on its disk, or choose another."
+        ) from error
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Before long work: whether a file can be written at ``path``. Missing folders are made.
+
+    Raises:
+        OSError: If not; the message names the folder.
+    """
+    _file_beside(Path(path)).unlink()
+
+
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file_beside(target: Path) -> Path:
+    """A new empty file in the folder of ``target``, which is made if it is missing."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise OSError(
+            f"Cannot write into `{target.parent}`: {error.strerror}. Choose a folder that you may write to."
+        ) from error
+    os.close(handle)
+    return Path(name)
+
+
+def _reason(error: Exception) -> str:
+    """What the system says; safetensors wraps it in words of its own."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).rpartition("error: ")[2].partition(" (os error")[0]
 
 
 def _umask() -> int:

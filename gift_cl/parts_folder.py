@@ -201,20 +201,15 @@ def _join_soft_labels(parts: Sequence[SoftLabels | None]) -> SoftLabels | None:
 
 
 def save_or_explain(dataset: DistilledDataset, path: Path) -> None:
-    """`save_dataset`, with an error that says what is kept when the disk is full.
+    """`save_dataset`, with an error that says too what is kept when the disk is full.
 
     Raises:
         OSError: If the file cannot be written; the message names it.
     """
-    from safetensors import SafetensorError
-
     try:
         save_dataset(dataset, path)
-    except SafetensorError as error:  # in place of what the system says
-        raise OSError(
-            f"Cannot write `{path}`: {str(error).rpartition('error: ')[2]}. What is finished is kept: make "
-            "space, and start the same command again."
-        ) from error
+    except OSError as error:
+        raise OSError(f"{error} What is finished is kept: start the same command again to go on.") from error
 
 
 def _name(group: Group) -> str:

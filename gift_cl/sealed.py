@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gift_cl.errors import DamagedFileError
-from gift_cl.files import replacing
+from gift_cl.files import explaining_writes, replacing
 
 METADATA = "gift_cl"
 """The one entry of safetensors' own metadata: it writes several in any order."""
@@ -35,13 +35,13 @@ def write_sealed(
         tensors: On the CPU, sharing no memory.
 
     Raises:
-        OSError: If the folder cannot be written.
+        OSError: If the file cannot be written, as on a full disk; the message names it.
     """
     from safetensors.torch import save_file
 
     ordered = {name: tensor.contiguous() for name, tensor in tensors.items()}
     described = dict(header) | {"tensors": {name: describe(tensor) for name, tensor in ordered.items()}}
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, explaining_writes(path):
         save_file(ordered, temporary, metadata={METADATA: seal(described)})
 
 

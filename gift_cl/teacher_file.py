@@ -95,7 +95,7 @@ def save_teacher(
     Raises:
         ValueError: If the weights are not those of ``model_spec`` or not finite, or the parts do not fit.
         TypeError: If a part is of another kind.
-        OSError: If the folder cannot be written.
+        OSError: If the file cannot be written, as on a full disk; the message names it.
     """
     channels, height, width = image_shape
     if height != width:

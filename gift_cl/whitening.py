@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gift_cl.errors import DamagedFileError
-from gift_cl.files import replacing
+from gift_cl.files import check_writable
 from gift_cl.progress import Progress, silent
 from gift_cl.sealed import read_sealed, reporting_damage, sha256, write_sealed
 from gift_cl.teacher import as_float
@@ -198,9 +198,9 @@ def cached_zca(
             return _read(path, facts).to(images.device)
         except (DamagedFileError, OSError) as error:
             warnings.warn(f"A damaged whitening is fitted again. {error}", stacklevel=2)
-    with replacing(path) as temporary:
-        zca = fit_zca(images, eps=eps, progress=progress)
-        write_sealed(temporary, facts, {"mean": zca.mean.cpu(), "matrix": zca.matrix.cpu()})
+    check_writable(path)
+    zca = fit_zca(images, eps=eps, progress=progress)
+    write_sealed(path, facts, {"mean": zca.mean.cpu(), "matrix": zca.matrix.cpu()})
     return zca
 
 

@@ -17,6 +17,7 @@ from gift_cl.cli.options import (
     read,
 )
 from gift_cl.cli.progress_bar import progress_bar
+from gift_cl.cli.targets import check_targets
 from gift_cl.cli.teacher_report import ask_teacher
 from gift_cl.codecs import build_codec, recode
 from gift_cl.dataset import DistilledDataset
@@ -66,7 +67,8 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write ``options.out``."""
     labels_out = options.out.with_name(options.out.stem + ".labels.safetensors") if options.labels else None
-    _check_targets(options, labels_out)
+    _check_options(options)
+    check_targets(options.out, labels_out, overwrite=options.overwrite)
     dataset = read(options)
     stream = open_labels(options, dataset)
     dataset, said = _reorder(options, dataset)
@@ -90,18 +92,11 @@ def run(options: argparse.Namespace) -> None:
         print(f"{receipt['path']}  {receipt['bytes']:,} bytes  sha256 {receipt['sha256']}")
 
 
-def _check_targets(options: argparse.Namespace, labels_out: Path | None) -> None:
+def _check_options(options: argparse.Namespace) -> None:
     if options.reorder and options.teacher is None:
         raise ValueError("Expected `--teacher` with `--reorder`: the order is the one of its outputs.")
     if options.reorder and options.labels:
         raise ValueError("Expected no `--labels` with `--reorder`: the stream holds logits in the old order.")
-    for path in filter(None, (options.out, labels_out)):
-        if path.is_dir():
-            raise ValueError(f"Expected a file to write, got the folder `{path}`.")
-        if path.exists() and not options.overwrite:
-            raise ValueError(
-                f"The file `{path}` is there already. Choose another name, or pass `--overwrite`."
-            )
 
 
 def _reorder(

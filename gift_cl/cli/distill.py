@@ -18,12 +18,13 @@ from gift_cl.cli.distill_inputs import (
     MeasuredTeacher,
     check_codec,
     check_space,
-    check_targets,
     load_inputs,
     rank_and_world_size,
 )
 from gift_cl.cli.distill_report import Meter, Waiting, announce, words
+from gift_cl.cli.options import NORMALIZATION_HELP, add_real_data_options
 from gift_cl.cli.progress_bar import progress_bar
+from gift_cl.cli.targets import check_targets
 from gift_cl.cli.teacher_report import ask_teacher
 from gift_cl.codecs import build_codec, recode
 from gift_cl.dataset import DistilledDataset
@@ -35,7 +36,6 @@ from gift_cl.evaluation.processes import joined
 from gift_cl.evaluation.surroundings import commit, hardware, versions
 from gift_cl.files import sha256_of_file
 from gift_cl.layout_writers import LAYOUTS, write_layout
-from gift_cl.normalization import NORMALIZATIONS
 from gift_cl.parts_folder import COMMAND, save_or_explain
 from gift_cl.progress import silent
 
@@ -77,13 +77,7 @@ def add_parser(commands: Any) -> None:
         required=True,
         help=f"how, with options, as in rded:factor=2; one of {', '.join(DISTILLERS.names())}",
     )
-    parser.add_argument(
-        "--dataset",
-        metavar="NAME",
-        required=True,
-        help="digits, cifar10, cifar100, tinyimagenet, imagenet-1k, …; or a folder or zip with "
-        "train/<class>/ and test/<class>/",
-    )
+    add_real_data_options(parser)
     parser.add_argument(
         "--ipc",
         metavar="N",
@@ -110,12 +104,6 @@ def add_parser(commands: Any) -> None:
         "--overwrite", action="store_true", help="replace FILE and NAME-files if they are there already"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all draws (default: 0)")
-    _add_input_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON for other programs")
-    parser.set_defaults(run=run)
-
-
-def _add_input_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hold-out",
         metavar="SHARE",
@@ -123,18 +111,12 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         help="part of the training images of each class that is left out: those that `gift-cl teacher train` "
         "and `gift-cl evaluate` hold out (default: none)",
     )
-    parser.add_argument("--root", metavar="DIR", help="folder of all data (default: $GIFT_CL_DATA, or data)")
-    parser.add_argument(
-        "--image-size",
-        metavar="N",
-        type=int,
-        help="pixels a side (default: what the teacher takes, or images as they are)",
-    )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="cpu, cuda, cuda:1 (default: cuda if there is one; processes of torchrun take a card each)",
-    )
+    _add_teacher_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON for other programs")
+    parser.set_defaults(run=run)
+
+
+def _add_teacher_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("teacher")
     group.add_argument("--model", metavar="SPEC", help="its network: conv3, resnet18_modified, …")
     group.add_argument(
@@ -147,9 +129,8 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--normalization",
         metavar="NAME",
-        help=f"what weights as others publish them expect of pixels in [0, 1]: {', '.join(NORMALIZATIONS)}, "
-        "or means and standard deviations as in 0.5,0.5,0.5/0.2,0.2,0.2 (default: that of the published "
-        "teacher)",
+        help=f"what weights as others publish them expect of pixels in [0, 1]: {NORMALIZATION_HELP} "
+        "(default: that of the published teacher)",
     )
 
 
@@ -205,7 +186,7 @@ def _prepare(options: argparse.Namespace, distiller: Distiller, parts: Path, *, 
         LAYOUTS.create(options.layout).check_method(distiller.spec)
     if is_first:
         files = _beside(options, "files") if options.layout else None
-        check_targets(options.out, files, overwrite=options.overwrite)
+        check_targets(options.out, folder=files, overwrite=options.overwrite)
     inputs = load_inputs(options, distiller)
     if options.codec:
         check_codec(options.codec, inputs, distiller)

@@ -6,7 +6,6 @@ import argparse
 import math
 import os
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,32 +100,6 @@ def load_inputs(options: argparse.Namespace, distiller: Distiller) -> Inputs:
     return Inputs(data, teacher, device)
 
 
-def check_targets(out: Path, files: Path | None, *, overwrite: bool) -> None:
-    """Before anything is read: whether results can be written.
-
-    Args:
-        out: The file.
-        files: The folder of a layout, if one is asked for.
-        overwrite: Whether they may be there already.
-
-    Raises:
-        ValueError: If they are.
-        OSError: If the folder cannot be written.
-    """
-    if out.is_dir():
-        raise ValueError(f"Expected a file to write, got the folder `{out}`.")
-    for path in filter(None, (out, files)):
-        if path.exists() and not overwrite:
-            raise ValueError(f"`{path}` is there already. Choose another name, or pass `--overwrite`.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()
-    except OSError as error:
-        raise OSError(
-            f"Cannot write into `{out.parent}`: {error.strerror}. Choose a folder that you may write to."
-        ) from error
-
-
 def check_codec(codec: str, inputs: Inputs, distiller: Distiller) -> None:
     """Before anything is made: whether a codec can store it.
 
@@ -170,7 +143,12 @@ def _find_teacher(options: argparse.Namespace, distiller: Distiller) -> Path | N
             f"Expected `--teacher` or `--model` for `{options.method}`, which needs a teacher: its file, or "
             "the network by whose name it is found."
         )
-    return find_teacher(root=data_root(options.root), dataset=options.dataset, model=options.model)
+    return find_teacher(
+        root=data_root(options.root),
+        dataset=options.dataset,
+        model=options.model,
+        cure="say where they are with `--teacher`, or train one with `gift-cl teacher train`",
+    )
 
 
 def _check_model(asked: str | None, found: str, path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gift_cl.cli.progress_lines import ProgressLines
 from gift_cl.evaluation.processes import current
 
 if TYPE_CHECKING:
@@ -16,20 +17,26 @@ if TYPE_CHECKING:
 def grid_bar() -> Iterator[Callable[[Standing], None]]:
     """A callback that draws a bar while the block runs, and takes it away afterwards.
 
-    Nothing is drawn where the standard error is no terminal, and by other processes than the first.
+    Where the standard error is no terminal, it prints a line now and then. Other processes than the first
+    say nothing.
     """
+    if not current().is_first:
+        yield lambda standing: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
     columns = (
         TextColumn("{task.fields[cells]} cells"),
         BarColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    is_hidden = not (console.is_terminal and current().is_first)
-    with Progress(*columns, console=console, transient=True, disable=is_hidden) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None, rate="", cells="")
 
         def show(standing: Standing) -> None:
@@ -43,3 +50,13 @@ def grid_bar() -> Iterator[Callable[[Standing], None]]:
             )
 
         yield show
+
+
+def _lines() -> Callable[[Standing], None]:
+    lines = ProgressLines()
+
+    def show(standing: Standing) -> None:
+        cells = f"{standing.cells_done}/{standing.cells} cells"
+        lines(cells, standing.images_done, standing.images)
+
+    return show

@@ -1,4 +1,4 @@
-"""Options that several subcommands share: what to read, and which teacher to ask."""
+"""Options that several subcommands share: distilled and real data, and which teacher to ask."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ PATH_HELP = (
     "a folder, file, or zip or tar archive of a distilled data set: SRe2L, CDA or G-VBSM images "
     "(new000/class000_id000.jpg), RDED images (00000/class00000_id00000.jpg), DATM tensors (images_best.pt, "
     "labels_best.pt, lr_best.pt), GIFT's data.pt, <class>/<image> folders, or a .safetensors file of gift-cl"
+)
+NORMALIZATION_HELP = (
+    f"{', '.join(NORMALIZATIONS)}, or means and standard deviations as in 0.5,0.5,0.5/0.2,0.2,0.2"
 )
 
 
@@ -62,10 +65,32 @@ def add_teacher_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--normalization",
         metavar="NAME",
-        help=f"what published weights expect of pixels in [0, 1]: {', '.join(NORMALIZATIONS)}, or means and "
-        "standard deviations as in 0.5,0.5,0.5/0.2,0.2,0.2",
+        help=f"what published weights expect of pixels in [0, 1]: {NORMALIZATION_HELP}",
     )
     group.add_argument("--device", default="cpu", help="where it runs (default: cpu)")
+
+
+def add_real_data_options(parser: argparse.ArgumentParser) -> None:
+    """Real images, and where to compute with them."""
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        required=True,
+        help="digits, cifar10, cifar100, tinyimagenet, imagenet-1k, …; or a folder or zip with "
+        "train/<class>/ and test/<class>/",
+    )
+    parser.add_argument("--root", metavar="DIR", help="folder of all data (default: $GIFT_CL_DATA, or data)")
+    parser.add_argument(
+        "--image-size",
+        metavar="N",
+        type=int,
+        help="pixels a side (default: what the teacher takes, or images as they are)",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1 (default: cuda if there is one; processes of torchrun take a card each)",
+    )
 
 
 def read(options: argparse.Namespace) -> DistilledDataset:

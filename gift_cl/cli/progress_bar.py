@@ -1,24 +1,34 @@
-"""A bar on the standard error, with the speed and the time left."""
+"""A bar on the standard error, with the speed and the time left; plain lines where that is no terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from gift_cl.cli.progress_lines import ProgressLines
 from gift_cl.evaluation.processes import current
-from gift_cl.progress import Progress
+from gift_cl.progress import Progress, silent
 
 
 @contextmanager
 def progress_bar(description: str, *, unit: str = "images") -> Iterator[Progress]:
     """A callback that draws a bar while the block runs, and takes it away afterwards.
 
-    Nothing is drawn where the standard error is no terminal, and by other processes than the first.
+    Where the standard error is no terminal, it prints a line now and then. Other processes than the first
+    say nothing.
     """
+    if not current().is_first:
+        yield silent
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield partial(ProgressLines(unit=unit), description)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -26,9 +36,7 @@ def progress_bar(description: str, *, unit: str = "images") -> Iterator[Progress
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    is_hidden = not (console.is_terminal and current().is_first)
-    with Bar(*columns, console=console, transient=True, disable=is_hidden) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None, rate="")
 
         def show(done: int, total: int) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from textwrap import fill
@@ -13,17 +11,19 @@ from typing import Any
 
 import torch
 
+from gift_cl.cli.options import NORMALIZATION_HELP, add_real_data_options
 from gift_cl.cli.progress_bar import progress_bar
+from gift_cl.cli.targets import check_targets
+from gift_cl.cli.training_report import announce, describe, shares, words
 from gift_cl.evaluation import accuracy
 from gift_cl.evaluation.parts import find_device
 from gift_cl.evaluation.processes import current, joined
-from gift_cl.evaluation.recipe import Recipe
 from gift_cl.evaluation.surroundings import commit, hardware, versions
 from gift_cl.evaluation.teacher_recipe import measure_teacher, teacher_recipe, train_teacher
 from gift_cl.evaluation.training import DivergedError
 from gift_cl.files import sha256_of_file
 from gift_cl.models import ObserverCard, find_card
-from gift_cl.normalization import NORMALIZATIONS, Normalization, build_normalization
+from gift_cl.normalization import build_normalization
 from gift_cl.real_data import HOLD_OUT_SEED, RealData, hold_out, load_real_data, load_split
 from gift_cl.teacher_file import is_teacher_file, load_teacher, save_teacher
 
@@ -51,10 +51,7 @@ _MEASURE_EXAMPLES = """examples:
   gift-cl teacher measure cifar100_conv3.safetensors --dataset cifar100
   gift-cl teacher measure cifar100_conv3.pth --dataset cifar100 --model conv3 --normalization imagenet
 """
-_NORMALIZATION = (
-    f"for pixels in [0, 1]: {', '.join(NORMALIZATIONS)}, or means and standard deviations as in "
-    "0.5,0.5,0.5/0.2,0.2,0.2 (default: that of the published teacher"
-)
+_NORMALIZATION = f"for pixels in [0, 1]: {NORMALIZATION_HELP} (default: that of the published teacher"
 _RECIPE: dict[str, dict[str, Any]] = {
     "epochs": {"type": int, "metavar": "N"},
     "batch_size": {"type": int, "metavar": "N"},
@@ -89,7 +86,7 @@ def _add_train(commands: Any) -> None:
         epilog=_TRAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_data_options(parser)
+    add_real_data_options(parser)
     parser.add_argument("--model", metavar="SPEC", required=True, help="network: conv3, resnet18_modified, …")
     parser.add_argument(
         "--out", metavar="FILE", required=True, type=Path, help="file to write, usually .safetensors"
@@ -110,6 +107,7 @@ def _add_train(commands: Any) -> None:
     group = parser.add_argument_group("recipe", "settings in place of those of the reference recipe")
     for name, details in _RECIPE.items():
         group.add_argument(f"--{name.replace('_', '-')}", **details)
+    parser.add_argument("--json", action="store_true", help="print JSON for other programs")
     parser.set_defaults(run=train)
 
 
@@ -122,7 +120,7 @@ def _add_measure(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a file of `train`, or weights")
-    _add_data_options(parser)
+    add_real_data_options(parser)
     parser.add_argument("--model", metavar="SPEC", help="network of weights as others publish them")
     parser.add_argument("--normalization", metavar="NAME", help=f"of such weights, {_NORMALIZATION})")
     parser.add_argument(
@@ -132,32 +130,14 @@ def _add_measure(commands: Any) -> None:
         default=2.0,
         help="percentage points of accuracy that may be missing (default: 2)",
     )
-    parser.set_defaults(run=measure)
-
-
-def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dataset",
-        metavar="NAME",
-        required=True,
-        help="digits, cifar10, cifar100, tinyimagenet, imagenet-1k, …; or a folder or zip with "
-        "train/<class>/ and test/<class>/",
-    )
-    parser.add_argument("--root", metavar="DIR", help="folder of all data (default: $GIFT_CL_DATA, or data)")
-    parser.add_argument(
-        "--image-size",
-        metavar="N",
-        type=int,
-        help="pixels a side (default: what the teacher takes, or images as they are)",
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda if there is one)")
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
+    parser.set_defaults(run=measure)
 
 
 @joined()
 def train(options: argparse.Namespace) -> None:
     """Train a teacher, write it into ``options.out``, and print what it reaches."""
-    _check_target(options.out, overwrite=options.overwrite)
+    check_targets(options.out, overwrite=options.overwrite)
     device, card = find_device(options.device), find_card(options.dataset, options.model)
     with current().first_ahead(), progress_bar("reading") as progress:
         size = _image_size(options, card)
@@ -177,7 +157,8 @@ def train(options: argparse.Namespace) -> None:
         **{name: value for name, value in given.items() if value is not None},
     )
     if current().is_first and not options.json:
-        _announce(options.model, data, recipe, device, f"{_describe(normalization)}: {origin}")
+        said = f"{describe(normalization)}: {origin}"
+        print(announce(options.model, data, recipe, device, said), flush=True)
     try:
         with progress_bar("training") as progress:
             network, history = train_teacher(data, options.model, recipe, device=device, progress=progress)
@@ -230,7 +211,7 @@ def train(options: argparse.Namespace) -> None:
         "published": None if card is None else card.accuracy,
         **provenance,
     }
-    print(json.dumps(facts, indent=2) if options.json else _words(facts))
+    print(json.dumps(facts, indent=2) if options.json else words(facts))
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -268,23 +249,8 @@ def measure(options: argparse.Namespace) -> None:
         print(json.dumps(facts, indent=2))
         return
     compared = "nothing to compare it with" if expected is None else f"{origin}: {expected:.2%}"
-    print(f"{loaded.model}, normalization {_describe(loaded.teacher.normalization)}")
-    print(f"test accuracy: {_shares(facts['test'])} images; {compared}")
-
-
-def _check_target(path: Path, *, overwrite: bool) -> None:
-    """Before hours of training: whether a file can be written there."""
-    if path.is_dir():
-        raise ValueError(f"Expected a file to write, got the folder `{path}`.")
-    if path.exists() and not overwrite:
-        raise ValueError(f"The file `{path}` is there already. Choose another name, or pass `--overwrite`.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise OSError(
-            f"Cannot write into `{path.parent}`: {error.strerror}. Choose a folder that you may write to."
-        ) from error
+    print(f"{loaded.model}, normalization {describe(loaded.teacher.normalization)}")
+    print(f"test accuracy: {shares(facts['test'])} images; {compared}")
 
 
 def _image_size(options: argparse.Namespace, card: ObserverCard | None) -> int | None:
@@ -303,38 +269,3 @@ def _choose_normalization(
     statistics = data.channel_statistics
     mean, std = (",".join(map(repr, values)) for values in (statistics.mean, statistics.std))
     return f"{mean}/{std}", "those of the training images"
-
-
-def _announce(model: str, data: RealData, recipe: Recipe, device: str, normalization: str) -> None:
-    channels, height, width = data.image_shape
-    print(
-        f"{model} on {device}: {len(data.train):,} images of {data.name}, {channels} x {height} x {width}, "
-        f"{data.num_classes} classes\n"
-        f"recipe: {recipe.epochs} epochs in batches of {recipe.batch_size_for(len(data.train))}, "
-        f"{recipe.optimizer} {recipe.lr:g}, weight decay {recipe.weight_decay:g}, {recipe.schedule}, "
-        f"{recipe.view}, seed {recipe.seed}\n"
-        f"normalization: {normalization}",
-        flush=True,
-    )
-
-
-def _words(facts: Mapping[str, Any]) -> str:
-    """What a training came to; the test accuracy comes last."""
-    lines = [
-        f"{facts['path']}  {facts['bytes']:,} bytes  sha256 {facts['sha256']}",
-        f"trained for {facts['seconds']:.1f} s, {facts['images_per_second']:,.0f} images/s",
-    ]
-    if facts["validation"]:
-        lines.append(f"validation accuracy: {_shares(facts['validation'])} held-out images")
-    published = f"; published: {facts['published']:.2%}" if facts["published"] else ""
-    lines.append(f"test accuracy: {_shares(facts['test'])} images{published}")
-    return "\n".join(lines)
-
-
-def _shares(measured: Mapping[str, Any]) -> str:
-    return f"{measured['top1']:.2%} (top-5 {measured['top5']:.2%}) of {measured['n']:,}"
-
-
-def _describe(normalization: Normalization) -> str:
-    mean, std = (", ".join(f"{v:.4f}" for v in part) for part in (normalization.mean, normalization.std))
-    return f"mean {mean}, deviation {std}"

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gift_cl.dataset import DistilledDataset, count_labels
-from gift_cl.distillers.embeddings import Embedding, Kind, Networks, constant_features, pixel_box
+from gift_cl.distillers.embeddings import Embedding, Kind, Networks, pixel_box
 from gift_cl.distillers.herding import Herding
-from gift_cl.distillers.mean_matching import class_moments
+from gift_cl.distillers.matching_targets import Rule, TargetSource, check_matching, pixel_optimizer
 from gift_cl.distillers.pixels import PixelBox
-from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
+from gift_cl.distillers.protocol import Selection, require_input, require_teacher
 from gift_cl.distillers.random_images import RandomImages
-from gift_cl.distillers.siamese import SiameseView, owners_of
-from gift_cl.models import penultimate
+from gift_cl.distillers.siamese import owners_of
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher
 from gift_cl.views import DSA
 from gift_cl.views.view import check_number, check_whole
 
 Init = Literal["real", "herding", "noise"]
-Rule = Literal["sgd", "adam"]
 
 _AT_ONCE = 1024  # images in one pass, if a single class does not need more
 
@@ -81,12 +78,9 @@ class DM:
     def __post_init__(self) -> None:
         check_whole("iterations", self.iterations)
         check_whole("real", self.real)
-        if not isinstance(self.pool, int) or isinstance(self.pool, bool) or self.pool < 0:
-            raise ValueError(f"Expected `pool` to be an integer of at least 0, got {self.pool!r}.")
+        check_matching(self.pool, self.optimizer)
         check_number("lr", self.lr, low_too=False)
         check_number("momentum", self.momentum, high=1)
-        if self.optimizer not in get_args(Rule):
-            raise ValueError(f"Expected `optimizer` to be sgd or adam, got {self.optimizer!r}.")
         if self.moments not in (1, 2):
             raise ValueError(f"Expected `moments` to be 1 or 2, got {self.moments!r}.")
         if self.init not in get_args(Init):
@@ -185,69 +179,14 @@ class DM:
         pixels, owners = torch.cat(start), owners_of(start)
         if self.init == "noise":
             box.clamp_(pixels.copy_(torch.randn(pixels.shape, generator=generator)))
-        optimizer = self._optimizer(pixels.requires_grad_())
-        targets = self._targets(real, box, networks, generator, tick)
+        pixels.requires_grad_()
+        optimizer = pixel_optimizer(self.optimizer, pixels, lr=self.lr, momentum=self.momentum)
+        source = TargetSource(real, box, networks, self._augmentation, self.real, self.moments, "dm")
+        targets = source.endless(generator, pool=self.pool, redrawn=self.embedding == "random", tick=tick)
         for target in islice(targets, self.iterations):
-            features = penultimate(target.network, target.view(pixels, owners))
-            loss = (class_moments(features, owners, order=self.moments) - target.moments).square().sum()
             optimizer.zero_grad()
-            loss.backward()
+            target.distance(pixels, owners).backward()
             optimizer.step()
             box.clamp_(pixels)
             tick(len(pixels))
         return box.to_uint8(pixels)
-
-    def _optimizer(self, pixels: Tensor) -> torch.optim.Optimizer:
-        if self.optimizer == "adam":
-            return torch.optim.Adam([pixels], lr=self.lr)
-        return torch.optim.SGD([pixels], lr=self.lr, momentum=self.momentum)
-
-    def _targets(
-        self,
-        real: list[Tensor],
-        box: PixelBox,
-        networks: Networks,
-        generator: torch.Generator,
-        tick: Callable[[int], None],
-    ) -> Iterator[Target]:
-        """What iterations match, without end: drawn for each, or taken from a pool."""
-
-        def draw() -> Target:
-            network = networks(generator)
-            batch = [own[torch.randperm(len(own), generator=generator)[: self.real]] for own in real]
-            inputs = box.from_uint8(torch.cat(batch))
-            view = SiameseView(self._augmentation, len(real), inputs, generator)
-            features = constant_features(network, view(inputs, owners_of(batch)))
-            tick(len(inputs))
-            return Target(network, view, class_moments(features, owners_of(batch), order=self.moments))
-
-        first = draw()
-        require_finite(first.moments, method="dm")
-        if not self.pool:
-            yield first
-            while True:
-                yield draw()
-        pool = [self._kept(first), *(self._kept(draw()) for _ in range(self.pool - 1))]
-        while True:
-            yield pool[int(torch.randint(len(pool), (), generator=generator))]
-
-    def _kept(self, target: Target) -> Target:
-        """The same with a network of its own, where the next draw would change it."""
-        if self.embedding != "random":
-            return target
-        return replace(target, network=copy.deepcopy(target.network))
-
-
-@dataclass(frozen=True)
-class Target:
-    """What exemplars are to have in common with real images.
-
-    Args:
-        network: Gives features.
-        view: Of the images, by class.
-        moments: Of the features of the real images of each class, (C, order · D).
-    """
-
-    network: nn.Module
-    view: SiameseView
-    moments: Tensor

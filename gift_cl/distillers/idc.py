@@ -1,37 +1,35 @@
-"""IDC: several small exemplars in the place of a large one."""
+"""IDC: several exemplars in the bytes of one, each made for the codec that stores it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import partial
+from itertools import islice
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from gift_cl.codecs import Downscale, EncodedImages, concat
+from gift_cl.codecs import Downscale, EncodedImages, Quantize, concat
 from gift_cl.dataset import DistilledDataset, count_labels
-from gift_cl.distillers.embeddings import Embedding, Kind, Networks, pixel_box
+from gift_cl.distillers.embeddings import Embedding, Kind, pixel_box
 from gift_cl.distillers.gradient_matching import gradient_distance, matched_weights, weight_gradients
-from gift_cl.distillers.mean_matching import class_moments
+from gift_cl.distillers.herding import Herding
+from gift_cl.distillers.matching_targets import Rule, TargetSource, check_matching, pixel_optimizer
 from gift_cl.distillers.multi_formation import MultiFormation
 from gift_cl.distillers.protocol import provenance_of, require_finite, require_input, require_teacher
 from gift_cl.distillers.random_images import RandomImages
 from gift_cl.distillers.siamese import SiameseView, owners_of
-from gift_cl.models import penultimate
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError
 from gift_cl.views import DSA
 from gift_cl.views.view import check_number, check_whole
 
 Match = Literal["feature", "gradient"]
+Init = Literal["real", "herding"]
 
-Seen = tuple[Tensor, Tensor]
-"""Inputs of a network, (N, C, H, W), and the class of each, int64 (N,), counted from 0."""
-
-Loss = Callable[[nn.Module, Seen, Seen], Tensor]
-"""Of a network, what it sees of the images made, and what it sees of real ones."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of inputs (N, C, H, W) that show the exemplars, and the class of each, int64 (N,), counted from 0."""
 
 _SMALLEST_SIDE = 4
 _AT_ONCE = 1024  # images in one pass, if those of a single class are not more
@@ -41,12 +39,13 @@ _AT_ONCE = 1024  # images in one pass, if those of a single class are not more
 class IDC:
     """Optimises images of 1/``factor`` of the height and width, as the codec ``downscale`` stores them.
 
-    The bytes of one raw image hold ``factor``² exemplars; each counts as one. The networks see them as a
-    student will, enlarged by the codec, and what is matched is what is stored, bit for bit.
+    The bytes of one raw image hold ``factor``² exemplars, and more if values have few bits; each counts as
+    one. The networks see them as a student will, enlarged by the codec, and what is matched is what is
+    stored, bit for bit.
 
     Args:
-        factor: How much smaller exemplars are stored, at least 2.
-        bits: Bits of a stored value, in [1, 8].
+        factor: How much smaller exemplars are stored; 1 keeps their size and stores them by ``quantize``.
+        bits: Bits of a stored value, in [1, 8], less than 8 for ``factor`` 1.
         match: ``feature``: mean features of each class, as in `DM`. ``gradient``: directions of the gradients
             that each class gives to the weights of the network; takes more time.
         iterations: Steps for each class.
@@ -54,6 +53,9 @@ class IDC:
             own. For gradients, 1 is about what was published for ten images of CIFAR; see `gradient_loss`.
         momentum: Of SGD, in [0, 1].
         real: Real images of each class in an iteration, at most.
+        init: Real images that are optimised: ``real`` ones at random, or those that ``herding`` chooses.
+        pool: As in `DM`, for features.
+        optimizer: As in `DM`.
         strategy: Operations of `gift_cl.views.DSA`, joined by ``_``, or ``none``. Real and distilled images
             of a class undergo them with the same strengths.
         embedding: The networks: ``random``, ``teacher`` or ``trained``; see `Embedding`, also for the rest.
@@ -78,6 +80,9 @@ class IDC:
     lr: float = 1.0
     momentum: float = 0.5
     real: int = 256
+    init: Init = "real"
+    pool: int = 0
+    optimizer: Rule = "sgd"
     strategy: str = "color_crop_cutout"
     embedding: Kind = "random"
     width: int = 128
@@ -94,6 +99,13 @@ class IDC:
         check_whole("real", self.real)
         check_number("lr", self.lr, low_too=False)
         check_number("momentum", self.momentum, high=1)
+        check_matching(self.pool, self.optimizer)
+        if self.pool and self.match == "gradient":
+            raise ValueError("Expected `pool` 0 for `match=gradient`, which keeps no targets, got more.")
+        if self.init not in get_args(Init):
+            raise ValueError(f"Expected `init` to be one of {', '.join(get_args(Init))}, got {self.init!r}.")
+        if self.factor == 1 and self.bits == 8:
+            raise ValueError("Expected a `factor` of at least 2 or fewer `bits` than 8. Use `dm`.")
         _ = self._codec, self._source, self._augmentation  # they check their options
 
     @property
@@ -103,13 +115,13 @@ class IDC:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher is the network."""
-        return self._source.needs_teacher
+        """Whether the teacher is the network, or the images to start from are its choice."""
+        return self._source.needs_teacher or self.init == "herding"
 
     @property
     def classes_at_once(self) -> int | None:
         """One, unless networks tell the classes given apart."""
-        if self.match == "gradient" and not self.needs_teacher:
+        if self.match == "gradient" and not self._source.needs_teacher:
             return None
         return self._source.classes_at_once
 
@@ -119,8 +131,8 @@ class IDC:
         return self._codec.spec
 
     @property
-    def _codec(self) -> Downscale:
-        return Downscale(self.factor, self.bits)
+    def _codec(self) -> Downscale | Quantize:
+        return Quantize(self.bits) if self.factor == 1 else Downscale(self.factor, self.bits)
 
     @property
     def _source(self) -> Embedding:
@@ -141,20 +153,24 @@ class IDC:
         generator: torch.Generator,
         progress: Progress = silent,
     ) -> DistilledDataset:
-        """See `Distiller.distill`. Exemplars of a class are in random order."""
+        """See `Distiller.distill`. Exemplars of a class are in the order of what they start from."""
         require_input(images, labels, per_class=per_class)
         teacher = require_teacher(teacher, labels, method="idc") if self.needs_teacher else None
         self._check_size(*images.shape[2:])
         columns: dict[int, list[int]] = {}
         if self.match == "gradient":
-            columns = self._columns(labels.unique().tolist(), teacher, images[:1])
-        sizes = [min(count, self.real) + min(count, per_class) for count in count_labels(labels).values()]
+            columns = self._columns(
+                labels.unique().tolist(), teacher if self._source.needs_teacher else None, images[:1]
+            )
+        counts = count_labels(labels).values()
+        sizes = [min(count, self.real) + min(count, per_class) for count in counts]
         done = self._source.training_images(len(images))
-        total = done + self.iterations * sum(sizes)
+        total = done + self.iterations * sum(min(count, per_class) for count in counts)
+        total += (self.pool or self.iterations) * sum(min(count, self.real) for count in counts)
         box = pixel_box(images, teacher)
         formation = MultiFormation(self._codec, box, images.shape[1])
-        start = RandomImages().distill(
-            images, labels, per_class=per_class, num_classes=num_classes, teacher=None, generator=generator
+        start = (Herding() if self.init == "herding" else RandomImages()).distill(
+            images, labels, per_class=per_class, num_classes=num_classes, teacher=teacher, generator=generator
         )
         small = formation.start(start.images)
         networks = self._source.open(
@@ -176,10 +192,11 @@ class IDC:
         for group in labels.unique().split(at_once):
             real = [images[labels == label].to(box.device) for label in group]
             own = [small[start.labels == label] for label in group]
-            loss = feature_loss
+            source = TargetSource(real, formation.box, networks, self._augmentation, self.real, 1, "idc")
+            losses = self._features(source, generator, tick)
             if self.match == "gradient":
-                loss = partial(gradient_loss, columns=columns[int(group)])
-            parts.append(self._match(real, own, formation, networks, loss, generator, tick))
+                losses = self._gradients(source, columns[int(group)], generator, tick)
+            parts.append(self._match(own, formation, losses, tick))
         return DistilledDataset(
             encoded=concat(parts),
             labels=start.labels,
@@ -214,54 +231,79 @@ class IDC:
             )
         return columns
 
+    def _features(
+        self, source: TargetSource, generator: torch.Generator, tick: Callable[[int], None]
+    ) -> Iterator[Loss]:
+        """Losses of iterations that match features."""
+        redrawn = self.embedding == "random"
+        for target in source.endless(generator, pool=self.pool, redrawn=redrawn, tick=tick):
+            yield target.distance
+
+    def _gradients(
+        self,
+        source: TargetSource,
+        columns: list[int],
+        generator: torch.Generator,
+        tick: Callable[[int], None],
+    ) -> Iterator[Loss]:
+        """Losses of iterations that match gradients."""
+        while True:
+            network, inputs, owners, view = source.batch(generator)
+            tick(len(inputs))
+            yield GradientTarget(network, view, view(inputs, owners), columns).distance
+
     def _match(
         self,
-        real: list[Tensor],
         start: list[Tensor],
         formation: MultiFormation,
-        networks: Networks,
-        loss: Loss,
-        generator: torch.Generator,
+        losses: Iterator[Loss],
         tick: Callable[[int], None],
     ) -> EncodedImages:
         """Exemplars of some classes, class after class.
 
         Args:
-            real: Images of each class, uint8 (n, C, H, W), on the device of the formation.
             start: What is optimised of each class, normalised, (n, C, H / factor, W / factor).
             formation: Shows small images to the network, and stores them.
-            networks: Give the network of an iteration.
-            loss: What is reduced.
-            generator: Gives the batches and the views.
-            tick: Told how many images went through a network.
+            losses: What is reduced in each iteration.
+            tick: Told how many exemplars went through a network.
         """
         small, owners = torch.cat(start).requires_grad_(), owners_of(start)
-        # A small pixel has the gradients of the factor² pixels that show it; it follows their mean.
-        optimizer = torch.optim.SGD([small], lr=self.lr / self.factor**2, momentum=self.momentum)
-        for iteration in range(self.iterations):
-            network = networks(generator)
-            batch = [own[torch.randperm(len(own), generator=generator)[: self.real]] for own in real]
-            inputs, real_owners = formation.box.from_uint8(torch.cat(batch)), owners_of(batch)
-            view = SiameseView(self._augmentation, len(real), inputs, generator)
-            made = view(formation.decode(small), owners)
-            distance = loss(network, (made, owners), (view(inputs, real_owners), real_owners))
+        # A small pixel has the gradients of the factor² pixels that show it; SGD follows their mean.
+        lr = self.lr if self.optimizer == "adam" else self.lr / self.factor**2
+        optimizer = pixel_optimizer(self.optimizer, small, lr=lr, momentum=self.momentum)
+        for iteration, loss in enumerate(islice(losses, self.iterations)):
+            distance = loss(formation.decode(small), owners)
             if iteration == 0:
                 require_finite(distance.detach(), method="idc")
             (small.grad,) = torch.autograd.grad(distance, small)
             optimizer.step()
             formation.box.clamp_(small)
-            tick(len(inputs) + len(made))
+            tick(len(small))
         return formation.encode(small)
 
 
-def feature_loss(network: nn.Module, made: Seen, real: Seen) -> Tensor:
-    """Squared distance between the mean features of small and of real images, summed over classes."""
-    with torch.no_grad():
-        targets = class_moments(penultimate(network, real[0]), real[1])
-    return (class_moments(penultimate(network, made[0]), made[1]) - targets).square().sum()
+@dataclass(frozen=True)
+class GradientTarget:
+    """A network that exemplars of one class are to teach what real images teach it.
+
+    Args:
+        network: Its weights are not changed.
+        view: Of the images.
+        real: Real images of the class, seen so, (M, C, H, W).
+        columns: Logits that take part, that of the class first.
+    """
+
+    network: nn.Module
+    view: SiameseView
+    real: Tensor
+    columns: list[int]
+
+    def distance(self, images: Tensor, owners: Tensor) -> Tensor:
+        """`gradient_loss` of images of the class, before the view."""
+        return gradient_loss(self.network, self.view(images, owners), self.real, columns=self.columns)
 
 
-def gradient_loss(network: nn.Module, made: Seen, real: Seen, *, columns: list[int]) -> Tensor:
+def gradient_loss(network: nn.Module, made: Tensor, real: Tensor, *, columns: list[int]) -> Tensor:
     """`gradient_distance` of a class: its mean over outputs, times the thousands of values of the images.
 
     So one learning rate suits networks and images of any size and number: a pixel does not move less because
@@ -269,11 +311,11 @@ def gradient_loss(network: nn.Module, made: Seen, real: Seen, *, columns: list[i
 
     Args:
         network: Its weights are not changed.
-        made: Small images of the class, enlarged.
-        real: Real images of it.
+        made: Small images of the class, enlarged, (N, C, H, W).
+        real: Real images of it, (M, C, H, W).
         columns: Logits that take part, that of the class first.
     """
     weights = matched_weights(network)
-    target = weight_gradients(network, weights, real[0], columns=columns)
-    distance = gradient_distance(weight_gradients(network, weights, made[0], columns=columns), target)
-    return distance * (made[0].numel() / 1000 / sum(len(gradient) for gradient in target))
+    target = weight_gradients(network, weights, real, columns=columns)
+    distance = gradient_distance(weight_gradients(network, weights, made, columns=columns), target)
+    return distance * (made.numel() / 1000 / sum(len(gradient) for gradient in target))

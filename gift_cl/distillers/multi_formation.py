@@ -1,19 +1,19 @@
-"""Small images inside a loss, as a student will see them once they are stored and decoded."""
+"""Images that take few bytes, inside a loss, as a student will see them once they are stored and decoded."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from gift_cl.codecs import Downscale, EncodedImages
+from gift_cl.codecs import Downscale, EncodedImages, Quantize
 from gift_cl.distillers.pixels import PixelBox
 
 
 class MultiFormation:
-    """Images that share the bytes of one: ``factor``² small ones are stored in the place of each.
+    """Images that share the bytes of one: smaller ones, or such of few grey levels.
 
     Args:
-        codec: Stores them.
+        codec: Stores them: ``factor``² small ones in the place of each, or `Quantize` 8 / ``bits``.
         box: The space in which they are optimised.
         num_channels: Of the images.
 
@@ -22,7 +22,7 @@ class MultiFormation:
         network sees what the codec decodes, bit for bit.
     """
 
-    def __init__(self, codec: Downscale, box: PixelBox, num_channels: int) -> None:
+    def __init__(self, codec: Downscale | Quantize, box: PixelBox, num_channels: int) -> None:
         self.codec = codec
         self.box = box
         ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, num_channels, 1, 1)
@@ -31,17 +31,23 @@ class MultiFormation:
 
     def start(self, images: Tensor) -> Tensor:
         """Small images of the box, (N, C, H / factor, W / factor), from uint8 ``images`` (N, C, H, W)."""
-        return self.box.from_uint8(self.codec.shrink(images))
+        small = self.codec.shrink(images) if isinstance(self.codec, Downscale) else images
+        return self.box.from_uint8(small)
 
     def decode(self, small: Tensor) -> Tensor:
         """What a network sees, (N, C, H, W) of the box: rounded, enlarged, and rounded.
 
         The gradient is that of enlarging alone: it passes straight through the roundings.
         """
-        factor = self.codec.factor
-        smooth = nn.functional.interpolate(small, scale_factor=factor, mode="bilinear", align_corners=False)
-        seen = self.box.from_uint8(self.codec.enlarge(self.levels(small)))
-        return seen + (smooth - smooth.detach())  # the difference is zero
+        seen, smooth = self.levels(small), small
+        if isinstance(self.codec, Downscale):
+            smooth = nn.functional.interpolate(
+                small, scale_factor=self.codec.factor, mode="bilinear", align_corners=False
+            )
+            seen = self.codec.enlarge(seen)
+        else:
+            seen = self.codec.nearest(seen)
+        return self.box.from_uint8(seen) + (smooth - smooth.detach())  # the difference is zero
 
     @torch.no_grad()
     def levels(self, small: Tensor) -> Tensor:
@@ -51,4 +57,7 @@ class MultiFormation:
 
     def encode(self, small: Tensor) -> EncodedImages:
         """The stored form; it decodes to what `decode` shows."""
-        return self.codec.encode_small(self.levels(small))
+        levels = self.levels(small)
+        if isinstance(self.codec, Downscale):
+            return self.codec.encode_small(levels)
+        return self.codec.encode(levels)

@@ -42,8 +42,14 @@ def find_data(*, root: Path, method: str, dataset: str, model: str, ipc: int) ->
     return files[0] if len(files) == 1 else found
 
 
-def find_teacher(*, root: Path, dataset: str, model: str) -> Path:
+def find_teacher(*, root: Path, dataset: str, model: str, cure: str) -> Path:
     """The weights of the teacher.
+
+    Args:
+        root: Folder of all data.
+        dataset: Name of the real data.
+        model: Its network; options do not matter here.
+        cure: What else the user may do if there are none, for the end of the message.
 
     Raises:
         FileNotFoundError: If there are none; the message says where they should be.
@@ -53,8 +59,7 @@ def find_teacher(*, root: Path, dataset: str, model: str) -> Path:
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"No teacher {model} for {dataset}; looked at {_listed(places)}. Put its weights there, say "
-            "where they are with `teacher`, or choose `labels` that need none: stored, stream or hard."
+            f"No teacher {model} for {dataset}; looked at {_listed(places)}. Put its weights there, {cure}."
         )
     return found
 

@@ -152,7 +152,7 @@ class Parts:
         if self._teacher is not None:
             return self._teacher
         config, device = self._config, find_device(self._config.device)
-        path = Path(config.teacher or find_teacher(root=self._root, dataset=config.dataset, model=model))
+        path = Path(config.teacher or self._find_teacher(model))
         card = find_card(config.dataset, model)
         if path.is_file() and is_teacher_file(path):
             loaded = load_teacher(path, device=device, normalization=config.teacher_normalization)
@@ -168,6 +168,12 @@ class Parts:
             )
         measure_teacher(loaded, real.test, card=card)
         return loaded.teacher
+
+    def _find_teacher(self, model: str) -> Path:
+        cure = "say where they are with `teacher`, or choose `labels` that need none: stored, stream or hard"
+        if self.is_control and self._config.method.startswith("herding"):  # it needs one whatever the labels
+            cure = "or say where they are with `teacher`"
+        return find_teacher(root=self._root, dataset=self._config.dataset, model=model, cure=cure)
 
     def _open_stream(self, model: str, normalization: str) -> Stream:
         """The stored soft labels of the distilled images."""

@@ -16,15 +16,16 @@ from gift_cl.evaluation.claims import Claim, take_claim
 from gift_cl.evaluation.config import EvaluationConfig
 from gift_cl.evaluation.digests import dataset_digest, teacher_digest
 from gift_cl.evaluation.grid import make_cells
-from gift_cl.evaluation.groups import COLUMNS, short_name
+from gift_cl.evaluation.groups import COLUMNS
 from gift_cl.evaluation.joint_cells import CELL_ERRORS, announced, follow
 from gift_cl.evaluation.parts import CONTROLS, Parts
 from gift_cl.evaluation.processes import current
+from gift_cl.evaluation.row_tracking import track_row
 from gift_cl.evaluation.rows import DiskFullError, Row, append_row, latest_rows, read_all_rows, write_error
 from gift_cl.progress import Progress, silent
 from gift_cl.real_data import RealData
 from gift_cl.teacher import Teacher
-from gift_cl.tracking import Mode, make_tracker
+from gift_cl.tracking import Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +195,7 @@ def run_grid(
                     row = _do(cell, run, lambda done, total: tell(done)) | _identity(cell)
                     _keep(row, out, claim)
                     images_done += _num_images(cell)
-                    _track(row, tracking, group=group, out=out)
+                    track_row(row, tracking, group=group, folder=out)
                     on_row(row)
             left.remove(cell)
             tell()
@@ -264,16 +265,6 @@ def _keep(row: Row, out: Path, claim: Claim) -> None:
         append_row(out, row)
 
 
-def _track(row: Row, tracking: Mode, *, group: str, out: Path) -> None:
-    """A run with the settings of the row, its curve, and its numbers."""
-    config = {key: value for key, value in row.items() if key not in (*_NUMBERS, "curve", "bytes")}
-    tracker = make_tracker(tracking, config=config, name=short_name(row), group=group, folder=out)
-    for epoch, accuracy in row.get("curve") or ():
-        tracker.log({"accuracy": accuracy}, step=epoch)
-    numbers = {key: row[key] for key in _NUMBERS if row.get(key) is not None}
-    tracker.finish(numbers | {f"bytes/{part}": size for part, size in (row.get("bytes") or {}).items()})
-
-
 def _read_again(out: Path) -> list[Row]:
     """All rows; what there is to say about torn lines was said at the first reading."""
     with warnings.catch_warnings():
@@ -283,19 +274,3 @@ def _read_again(out: Path) -> list[Row]:
 
 def _num_images(cell: Cell) -> int:
     return cell.recipe.epochs * len(cell.exemplars)
-
-
-_NUMBERS = (
-    "accuracy_last",
-    "accuracy_best",
-    "best_epoch",
-    "top5_last",
-    "validation_accuracy",
-    "teacher_accuracy",
-    "train_loss_last",
-    "seconds",
-    "images_per_second",
-    "peak_memory_bytes",
-    "microbatches",
-    "num_parameters",
-)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -17,17 +16,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gift_cl.codecs import EncodedImages, build_codec, concat
+from gift_cl.codecs import EncodedImages, build_codec
 from gift_cl.errors import DamagedFileError, LayoutError, ReadError, UnsafeFileError
 from gift_cl.image_files import MAX_FILE_BYTES, ImageHeader, decode_image, read_header
 from gift_cl.progress import Progress, silent
+from gift_cl.readers.collecting import Shape, make_place
 from gift_cl.readers.tree import Limits, TreeFile, read_file, tree_digest
 
 _CHUNK_FILES, _CHUNK_BYTES = 256, 4 << 20  # of files, and of pixels; a few chunks are under way at any time
 _FEW_FILES = 4096  # are read before other processes have started
 _MOST_WORKERS = 8
 
-_Shape = tuple[int, int, int]
 T = TypeVar("T")
 
 
@@ -68,9 +67,8 @@ def read_images(
     """
     root, limits, codec = os.fspath(root), limits or Limits(), build_codec(codec).spec
     shape = _checked_header(root, files[0], _read_bytes(root, files[0])).shape
-    _require_memory(shape, len(files), codec, limits, root)
+    images = make_place(root, codec, shape, [size for _, size in files], limits)
     workers = _num_workers(workers, len(files))
-    images = _collected(root, codec, shape, files)
     is_reached = not workers or _start_method() == "fork"  # the place, by whoever decodes
     place = images.payload if codec == "raw" and is_reached else None
     chunks = _Chunks(root, tuple(_divide(files, shape)), files[0][0], shape, codec, place)
@@ -111,7 +109,7 @@ class _Chunks(Dataset[_Result]):
     root: str
     chunks: tuple[Sequence[TreeFile], ...]
     first: str
-    shape: _Shape
+    shape: Shape
     codec: str
     place: Tensor | None
 
@@ -197,66 +195,12 @@ def _named(error: ReadError, root: str, file: TreeFile) -> ReadError:
     return type(error)(f"Cannot read `{os.path.join(root, file[0])}`: {error}")
 
 
-def _words(shape: _Shape) -> str:
+def _words(shape: Shape) -> str:
     channels, height, width = shape
     return f"{height} x {width} pixels {'in colour' if channels == 3 else 'in gray'}"
 
 
-class _Collected:
-    """Parts put together; where the size of the whole is known, straight into its place."""
-
-    def __init__(self, codec: str, shape: _Shape, sizes: Sequence[int]) -> None:
-        self.codec, self.shape, self.sizes = codec, shape, sizes
-        self.parts: list[EncodedImages] = []
-        self.payload: Tensor | None = None
-        self.filled = 0
-        known = {"files": sum(sizes), "raw": len(sizes) * math.prod(shape)}
-        if codec in known:
-            # Anonymous memory, which processes that are forked off share.
-            self.payload = torch.frombuffer(mmap.mmap(-1, known[codec]), dtype=torch.uint8)
-
-    def append(self, part: EncodedImages) -> None:
-        if self.payload is None:
-            self.parts.append(part)
-            return
-        end = self.filled + len(part.payload)
-        self.payload[self.filled : end] = part.payload
-        self.filled = end
-
-    def joined(self) -> EncodedImages:
-        if self.payload is None:
-            return concat(self.parts)
-        return EncodedImages(
-            codec=self.codec,
-            image_shape=self.shape,
-            payload=self.payload,
-            lengths=torch.tensor(self.sizes, dtype=torch.int64) if self.codec == "files" else None,
-            num_images=len(self.sizes),
-            shared=torch.empty(0, dtype=torch.uint8),
-        )
-
-
-def _collected(root: str, codec: str, shape: _Shape, files: Sequence[TreeFile]) -> _Collected:
-    try:
-        return _Collected(codec, shape, [size for _, size in files])
-    except OSError as error:
-        raise UnsafeFileError(
-            f"The images of `{root}` do not fit into memory as `{codec}`. Read it with the codec `files`, or "
-            "fewer of them."
-        ) from error
-
-
-def _require_memory(shape: _Shape, num_images: int, codec: str, limits: Limits, root: str) -> None:
-    """Raise unless the pixels, where a codec does not keep files, are within the limits."""
-    size = num_images * math.prod(shape)
-    if codec != "files" and size > limits.decoded_bytes:
-        raise UnsafeFileError(
-            f"The pixels of `{root}` take {size} bytes, over the limit of {limits.decoded_bytes}. Read it "
-            "with the codec `files`, which keeps the files as they are."
-        )
-
-
-def _divide(files: Sequence[TreeFile], shape: _Shape) -> Iterator[Sequence[TreeFile]]:
+def _divide(files: Sequence[TreeFile], shape: Shape) -> Iterator[Sequence[TreeFile]]:
     """Chunks of a bounded number of files, of bytes, and of pixels."""
     most = max(1, min(_CHUNK_FILES, _CHUNK_BYTES // math.prod(shape)))
     start = num_bytes = 0

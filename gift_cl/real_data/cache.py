@@ -28,8 +28,6 @@ def cached(path: Path, content: str, build: Callable[[], DistilledDataset]) -> D
         content: A text that determines the data set.
         build: Makes it.
     """
-    from safetensors import SafetensorError
-
     try:
         return _open_verified(path, content)
     except FileNotFoundError:
@@ -40,7 +38,7 @@ def cached(path: Path, content: str, build: Callable[[], DistilledDataset]) -> D
     try:
         save_dataset(dataset, path)
         return _open_verified(path, content)
-    except (OSError, SafetensorError, ReadError) as error:
+    except (OSError, ReadError) as error:
         warnings.warn(f"The images are not cached and stay in memory. {error}", stacklevel=2)
         return dataset
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import resource
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from fkd_folders import write_fkd
 from gray_levels import write_images, write_teacher
+from safetensors import SafetensorError
 
 from gift_cl import load_dataset, open_dataset
 from gift_cl.cli import main
@@ -169,3 +171,49 @@ def test_a_folder_is_no_place_for_the_file(
     sre2l_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "Expected a file to write, got the folder" in failure(capsys, sre2l_folder, tmp_path)
+
+
+def test_a_full_disk_is_said_in_one_line(
+    sre2l_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    out = tmp_path / "out.safetensors"
+    assert failure(capsys, sre2l_folder, out) == (
+        f"error: Cannot write `{out}`: No space left on device. Make space on its disk, or choose another.\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["sre2l_tiny"]
+
+
+def test_a_disk_that_runs_full_while_labels_are_packed_is_said_in_one_line(
+    sre2l_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system's limit on the size of files stands for the disk."""
+    write_fkd(tmp_path / "labels", read_dataset(sre2l_folder), epochs=2, batch_size=64)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        said = failure(
+            capsys, sre2l_folder, tmp_path / "out.safetensors", "--labels", str(tmp_path / "labels")
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    packed = tmp_path / "out.labels.safetensors"
+    assert said.startswith(f"error: Cannot write `{packed}`: File too large. Make space on its disk")
+    assert said.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "sre2l_tiny"]
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no data set, which would be said next."""
+    (tmp_path / "file").touch()
+    (tmp_path / "out.labels.safetensors").mkdir()
+    nowhere = tmp_path / "nowhere"
+    assert "Choose a folder that you may write to" in failure(capsys, nowhere, tmp_path / "file" / "out")
+    labels = ("--labels", tmp_path / "labels", "--overwrite")
+    said = failure(capsys, nowhere, tmp_path / "out.safetensors", *labels)
+    assert "Expected a file to write, got the folder" in said

@@ -323,7 +323,11 @@ def _full(*arguments: object) -> None:
         (("--method", "nothing"), "Unknown distiller `nothing`. Known: random, herding, rded"),
         (("--method", "rded:corps=5"), "Bad options in distiller `rded:corps=5`"),
         (("--method", "rded"), "Expected `--teacher` or `--model` for `rded`, which needs a teacher"),
-        (("--method", "rded", "--model", "mlp"), r"No teacher mlp for digits; looked at `.*digits_mlp.pth`"),
+        (
+            ("--method", "rded", "--model", "mlp"),
+            r"No teacher mlp for digits; looked at `.*digits_mlp.pth`.* say where they are with "
+            r"`--teacher`, or train one with `gift-cl teacher train`\.\n",
+        ),
         (("--teacher", "nowhere.safetensors"), "No teacher at `nowhere.safetensors`"),
         (("--codec", "gif"), "Unknown codec `gif`"),
         (("--codec", "downscale:3"), "multiples of 3"),

@@ -8,8 +8,9 @@ import pytest
 import torch
 from gray_levels import LEVELS, write_teacher
 from PIL import Image
+from safetensors import SafetensorError
 
-from gift_cl.cli import teacher
+from gift_cl.cli import main, teacher
 from gift_cl.errors import DamagedFileError
 from gift_cl.evaluation.recipe import Recipe
 from gift_cl.models import ObserverCard, TeacherMismatchError
@@ -161,6 +162,21 @@ def test_a_place_that_cannot_be_written_is_said_before_the_training(
 def test_a_training_that_diverges_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="NaN or infinite in epoch"):
         run(*TRAIN, "--out", tmp_path / "file", "--lr", "1e30")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    path = tmp_path / "file"
+    assert main(["teacher", *TRAIN, "--epochs", "1", "--out", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: Cannot write `{path}`: No space left on device. Make space on its disk, or choose another.\n"
+    )
     assert not list(tmp_path.iterdir())
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -509,3 +510,21 @@ def test_a_save_that_fails_half_way_leaves_the_old_file(saved: Path, monkeypatch
         save_dataset(make("raw"), saved)
     assert os.listdir(saved.parent) == [saved.name]
     assert is_same(load_dataset(saved), make())
+
+
+def test_a_disk_that_runs_full_is_said_and_the_old_file_stays(saved: Path) -> None:
+    """The system's limit on the size of files stands for the disk."""
+    before = saved.read_bytes()
+    images = torch.zeros(40, 3, 64, 64, dtype=torch.uint8)
+    large = DistilledDataset.from_images(images, torch.zeros(40, dtype=torch.int64), num_classes=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(
+            OSError, match=rf"Cannot write `{saved}`: File too large\. Make space on its disk"
+        ):
+            save_dataset(large, saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]

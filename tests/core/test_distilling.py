@@ -475,11 +475,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(dataset: DistilledDataset, path: Path) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("gift_cl.parts_folder.save_dataset", full)
-    with pytest.raises(OSError, match="Cannot write `.*`: No space left on device .* start the same command"):
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(
+        OSError, match=r"Cannot write `.*part`: No space left on device\..* is kept: start the same command"
+    ):
         save_or_explain(distill(Fake()), tmp_path / "part")
 
 

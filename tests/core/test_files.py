@@ -1,10 +1,12 @@
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from gift_cl.files import replacing, sha256_of_file
+from gift_cl.files import check_writable, explaining_writes, replacing, sha256_of_file
 
 
 def test_a_file_appears_whole_in_folders_that_are_made(tmp_path: Path) -> None:
@@ -65,6 +67,41 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=f"Cannot write into `{folder}`.*Choose a folder"):
             replacing(folder / "file.bin").__enter__()
     assert os.listdir(tmp_path) == ["regular"]
+
+
+def test_a_place_can_be_checked_before_long_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "file.bin")
+    assert os.listdir(tmp_path / "new") == []
+    (tmp_path / "regular").write_bytes(b"old")
+    check_writable(tmp_path / "regular")
+    assert (tmp_path / "regular").read_bytes() == b"old"
+    with pytest.raises(OSError, match=r"Cannot write into `.*regular`: .*Choose a folder"):
+        check_writable(tmp_path / "regular" / "file.bin")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("No space left on device"),
+        SafetensorError("No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        SafetensorError('I/O error: No space left on device (os error 28) at path "/data/.tmpKbftp9"'),
+    ],
+)
+def test_a_write_that_fails_names_the_file_the_reason_and_the_cure(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(OSError, match="Cannot write") as caught, explaining_writes(tmp_path / "file.bin"):
+        raise error
+    assert str(caught.value) == (
+        f"Cannot write `{tmp_path / 'file.bin'}`: No space left on device. Make space on its disk, or choose "
+        "another."
+    )
+    assert caught.value.__cause__ is error
+
+
+def test_other_errors_of_a_write_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not finite"), explaining_writes(tmp_path / "file.bin"):
+        raise ValueError("not finite")
 
 
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:

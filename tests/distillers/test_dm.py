@@ -393,7 +393,7 @@ def test_networks_of_a_pool_keep_their_weights_and_all_take_part(monkeypatch: py
         seen.append(tuple(next(network.parameters()).flatten()[:3].tolist()))
         return penultimate(network, inputs)
 
-    monkeypatch.setattr(dm, "penultimate", watched)
+    monkeypatch.setattr("gift_cl.distillers.matching_targets.penultimate", watched)
     distill(small(pool=3, iterations=30), 2)
     assert len(set(seen)) == 3
     seen.clear()

@@ -11,8 +11,11 @@ from gift_cl.codecs import Downscale
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers import RandomImages
 from gift_cl.distillers.gradient_matching import gradient_distance, matched_weights, weight_gradients
+from gift_cl.distillers.herding import Herding
 from gift_cl.distillers.hybrid import Hybrid
-from gift_cl.distillers.idc import IDC, feature_loss, gradient_loss
+from gift_cl.distillers.idc import IDC, gradient_loss
+from gift_cl.distillers.matching_targets import TargetSource
+from gift_cl.distillers.pixels import PixelBox
 from gift_cl.memory import ExemplarMemory
 from gift_cl.models import build_model, penultimate
 from gift_cl.normalization import Normalization
@@ -29,6 +32,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gradient teacher": {"match": "gradient", "embedding": "teacher"},
     "gradient trained": {"match": "gradient", "embedding": "trained"},
     "four bits": {"bits": 4},
+    "two bits of whole images": {"factor": 1, "bits": 2},
+    "from herded images": {"init": "herding"},
+    "pool and adam": {"pool": 1, "optimizer": "adam", "lr": 0.1},
     "no views": {"strategy": "none"},
 }
 every_way = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -165,6 +171,28 @@ def test_the_stored_images_are_what_the_loss_saw_bit_for_bit() -> None:
     assert not torch.equal(seen, before)
 
 
+def test_images_of_few_levels_are_matched_as_they_are_stored() -> None:
+    options = FEW | {"embedding": "teacher", "strategy": "none", "lr": 30.0, "factor": 1, "bits": 2}
+    teacher = make_teacher(Flat(64))
+    made = distill(IDC(**options | {"iterations": 1}), teacher=teacher)
+    assert made.encoded.codec == "quantize:2"
+    assert made.encoded.nbytes == len(made) * 64 * 2 // 8
+    distill(IDC(**options | {"iterations": 2}), teacher=teacher)
+    assert isinstance(teacher.model, Flat)
+    assert torch.equal(teacher.model.seen[-1], NORM.apply(made.images.float() / 255))
+    assert set(made.images.unique().tolist()) <= {0, 85, 170, 255}
+
+
+def test_it_starts_from_herded_images_if_asked() -> None:
+    images, labels = make_images()
+    still = FEW | {"init": "herding", "embedding": "teacher", "lr": 1e-9}
+    made, teacher = distill(IDC(**still)), make_teacher()
+    herded = Herding().distill(
+        images, labels, per_class=4, num_classes=4, teacher=teacher, generator=torch.Generator()
+    )
+    assert torch.equal(made.images, Downscale(2).encode(herded.images).decode())
+
+
 @pytest.mark.parametrize(("iterations", "momentum", "lr"), [(1, 0.0, 0.5), (3, 0.5, 1.0), (2, 0.0, 9.0)])
 def test_steps_follow_the_distance_of_means(iterations: int, momentum: float, lr: float) -> None:
     """With inputs as features and all real images, gradients are known; the last case is clamped."""
@@ -240,18 +268,22 @@ def test_gradients_are_those_of_the_own_class_among_those_known(
     assert asked == expected
 
 
-def test_feature_loss_equals_a_plain_loop() -> None:
+def test_the_distance_of_features_equals_a_plain_loop() -> None:
     network = build_model("mlp:hidden=8", in_channels=1, image_size=8, num_classes=4)
-    made = torch.randn(5, 1, 8, 8), torch.tensor([0, 0, 1, 1, 1])
-    real = torch.randn(7, 1, 8, 8), torch.tensor([0, 1, 1, 0, 0, 1, 1])
+    images, labels = make_images(3)
+    box = PixelBox(NORM, "cpu")
+    made, owners = torch.randn(5, 1, 8, 8), torch.tensor([0, 0, 1, 1, 1])
     expected = 0.0
-    for label in (0, 1):
+    for place, label in enumerate((3, 0)):
         means = [
-            torch.stack([penultimate(network, x[None])[0] for x, c in zip(*part, strict=True) if c == label])
-            for part in (made, real)
+            torch.stack([penultimate(network, image[None])[0] for image in part]).mean(0)
+            for part in (made[owners == place], box.from_uint8(images[labels == label]))
         ]
-        expected += float((means[0].mean(0) - means[1].mean(0)).detach().square().sum())
-    assert feature_loss(network, made, real).item() == pytest.approx(expected, rel=1e-4)
+        expected += float((means[0] - means[1]).detach().square().sum())
+    real = [images[labels == label] for label in (3, 0)]
+    source = TargetSource(real, box, lambda generator: network, None, 99, 1, "idc")
+    target = source.draw(torch.Generator())
+    assert target.distance(made, owners).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_gradient_loss_is_a_mean_over_outputs_times_thousands_of_values() -> None:
@@ -262,8 +294,7 @@ def test_gradient_loss_is_a_mean_over_outputs_times_thousands_of_values() -> Non
         weight_gradients(network, weights, made, columns=[1, 0, 2]),
         weight_gradients(network, weights, real, columns=[1, 0, 2]),
     )
-    owners = torch.zeros(7, dtype=torch.int64)
-    loss = gradient_loss(network, (made, owners[:5]), (real, owners), columns=[1, 0, 2])
+    loss = gradient_loss(network, made, real, columns=[1, 0, 2])
     assert loss.item() == pytest.approx(distance.item() / (8 + 4) * 5 * 64 / 1000, rel=1e-5)
 
 
@@ -369,7 +400,12 @@ def test_a_hybrid_stores_real_images_as_small() -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"factor": 1}, "`factor` as a whole number of at least 2, got 1"),
+        ({"factor": 0}, "`factor` as a whole number of at least 2, got 0"),
+        ({"factor": 1}, "fewer `bits` than 8. Use `dm`"),
+        ({"pool": -1}, "`pool` to be an integer of at least 0, got -1"),
+        ({"pool": 2, "match": "gradient"}, "`pool` 0 for `match=gradient`"),
+        ({"optimizer": "lion"}, "`optimizer` to be sgd or adam, got 'lion'"),
+        ({"init": "noise"}, "`init` to be one of real, herding, got 'noise'"),
         ({"bits": 9}, r"`bits` as a whole number in \[1, 8\], got 9"),
         ({"match": "logits"}, "`match` to be one of feature, gradient, got 'logits'"),
         ({"iterations": 0}, "`iterations` to be an integer of at least 1, got 0"),

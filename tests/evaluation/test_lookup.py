@@ -67,11 +67,13 @@ def test_missing_images_say_every_place_that_was_looked_at(tmp_path: Path) -> No
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_teacher_is_found_beside_the_images(tmp_path: Path, ending: str) -> None:
     file = touch(tmp_path / "pretrain_models" / f"cifar100_conv3.{ending}")
-    assert find_teacher(root=tmp_path, dataset="cifar100", model="conv3:width=64") == file
+    found = find_teacher(root=tmp_path, dataset="cifar100", model="conv3:width=64", cure="")
+    assert found == file
 
 
-def test_missing_teacher_says_where_it_should_be(tmp_path: Path) -> None:
+def test_missing_teacher_says_where_it_should_be_and_what_else_may_be_done(tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"looked at `.*pretrain_models/cifar100_conv3\.pth`.*`labels`"
+        FileNotFoundError,
+        match=r"looked at `.*pretrain_models/cifar100_conv3\.pth`.* Put its weights there, or do without\.$",
     ):
-        find_teacher(root=tmp_path, dataset="cifar100", model="conv3")
+        find_teacher(root=tmp_path, dataset="cifar100", model="conv3", cure="or do without")

@@ -18,6 +18,7 @@ from gift_cl.codecs import build_codec
 from gift_cl.errors import DamagedFileError, LayoutError, UnsafeFileError
 from gift_cl.image_files import ImageHeader, decode_image
 from gift_cl.readers import decoding
+from gift_cl.readers.collecting import make_place
 from gift_cl.readers.decoding import check_options, read_images
 from gift_cl.readers.tree import Limits, TreeFile, scan, tree_digest
 
@@ -268,4 +269,4 @@ def test_processes_are_started_for_many_files_where_that_is_cheap(monkeypatch: p
 
 def test_memory_that_cannot_be_had_is_said() -> None:
     with pytest.raises(UnsafeFileError, match="images of `set` do not fit into memory as `files`"):
-        decoding._collected("set", "files", (3, 8, 8), [("a", 1 << 60)])
+        make_place("set", "files", (3, 8, 8), [1 << 60], Limits())

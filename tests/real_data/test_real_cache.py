@@ -230,10 +230,10 @@ def test_a_folder_that_cannot_be_written_is_warned_about_and_the_images_stay_in_
 def test_a_full_disk_is_warned_about_and_the_images_stay_in_memory(
     pets: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(cache_module, "save_dataset", fail)
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
     with pytest.warns(UserWarning, match="stay in memory. .*No space left on device"):
         dataset = load(pets)
     assert len(dataset.images) == 6

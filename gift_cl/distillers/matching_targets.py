@@ -1,0 +1,130 @@
+"""What the features of exemplars have to match: drawn for each step, or taken from a pool made before."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from gift_cl.distillers.embeddings import Networks, constant_features
+from gift_cl.distillers.mean_matching import class_moments
+from gift_cl.distillers.pixels import PixelBox
+from gift_cl.distillers.protocol import require_finite
+from gift_cl.distillers.siamese import SiameseView, owners_of
+from gift_cl.models import penultimate
+from gift_cl.views import DSA
+
+Rule = Literal["sgd", "adam"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What exemplars are to have in common with real images.
+
+    Args:
+        network: Gives features.
+        view: Of the images, by class.
+        moments: Of the features of the real images of each class, (C, order · D).
+        order: Powers of which there are means.
+    """
+
+    network: nn.Module
+    view: SiameseView
+    moments: Tensor
+    order: int = 1
+
+    def distance(self, images: Tensor, owners: Tensor) -> Tensor:
+        """Squared distance between moments, summed over classes; differentiable for the images.
+
+        Args:
+            images: Inputs of the network, (N, C, H, W), before the view.
+            owners: The class of each, counted from 0, int64 (N,) on the CPU.
+        """
+        features = penultimate(self.network, self.view(images, owners))
+        return (class_moments(features, owners, order=self.order) - self.moments).square().sum()
+
+
+@dataclass(frozen=True)
+class TargetSource:
+    """Draws targets from the real images of some classes.
+
+    Args:
+        real: Images of each class, uint8 (n, C, H, W), on the box's device.
+        box: Normalises them.
+        networks: Give the network of a target.
+        augmentation: From which its view is drawn; None changes nothing.
+        most: Images of a class in a target, at most.
+        order: Powers of the features of which the means are matched.
+        method: Who asks, for errors.
+    """
+
+    real: Sequence[Tensor]
+    box: PixelBox
+    networks: Networks
+    augmentation: DSA | None
+    most: int
+    order: int
+    method: str
+
+    def batch(self, generator: torch.Generator) -> tuple[nn.Module, Tensor, Tensor, SiameseView]:
+        """A network, real images as its inputs, the class of each, and the view of all images."""
+        network = self.networks(generator)
+        batch = [own[torch.randperm(len(own), generator=generator)[: self.most]] for own in self.real]
+        inputs = self.box.from_uint8(torch.cat(batch))
+        view = SiameseView(self.augmentation, len(self.real), inputs, generator)
+        return network, inputs, owners_of(batch), view
+
+    def draw(self, generator: torch.Generator) -> Target:
+        """One target."""
+        network, inputs, owners, view = self.batch(generator)
+        features = constant_features(network, view(inputs, owners))
+        return Target(network, view, class_moments(features, owners, order=self.order), self.order)
+
+    def endless(
+        self, generator: torch.Generator, *, pool: int, redrawn: bool, tick: Callable[[int], None]
+    ) -> Iterator[Target]:
+        """Targets for as many steps as are taken.
+
+        Args:
+            generator: Gives everything that is random.
+            pool: So many targets are made, of which each step gets one at random; 0 draws one for each step.
+            redrawn: Whether a network is good until the next is drawn only, so that a pool needs copies.
+            tick: Told how many real images went through a network.
+        """
+        size = sum(min(len(own), self.most) for own in self.real)
+        made: list[Target] = []
+        while not pool or len(made) < pool:
+            target = self.draw(generator)
+            tick(size)
+            if not made:
+                require_finite(target.moments, method=self.method)
+            if pool:
+                made.append(replace(target, network=copy.deepcopy(target.network)) if redrawn else target)
+            else:
+                made = [target]
+                yield target
+        while True:
+            yield made[int(torch.randint(len(made), (), generator=generator))]
+
+
+def pixel_optimizer(rule: Rule, pixels: Tensor, *, lr: float, momentum: float) -> torch.optim.Optimizer:
+    """What moves pixels: SGD with momentum, or Adam, which needs fewer steps and a smaller rate."""
+    if rule == "adam":
+        return torch.optim.Adam([pixels], lr=lr)
+    return torch.optim.SGD([pixels], lr=lr, momentum=momentum)
+
+
+def check_matching(pool: object, optimizer: object) -> None:
+    """Check options that distillers share.
+
+    Raises:
+        ValueError: If one is unknown or out of range.
+    """
+    if not isinstance(pool, int) or isinstance(pool, bool) or pool < 0:
+        raise ValueError(f"Expected `pool` to be an integer of at least 0, got {pool!r}.")
+    if optimizer not in get_args(Rule):
+        raise ValueError(f"Expected `optimizer` to be sgd or adam, got {optimizer!r}.")
