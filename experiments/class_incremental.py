@@ -28,10 +28,10 @@ from experiments.config import Config
 from experiments.evaluation import evaluate, forgetting
 from experiments.model_clock import ModelClock
 from experiments.quiet import quiet_avalanche
-from experiments.rows import Row, append_rows
+from experiments.rows import FILE_NAME, Row, append_rows
 from gift_cl.dataset_file import load_dataset, save_dataset
 from gift_cl.evaluation.surroundings import commit, versions
-from gift_cl.files import replacing
+from gift_cl.files import check_writable
 from gift_cl.ledger import Ledger
 from gift_cl.real_data import RealData
 from gift_cl.tracking import make_tracker
@@ -48,7 +48,7 @@ def run(config: Config, data: RealData | None = None) -> list[Row]:
         The rows.
     """
     out = Path(config.out)
-    require_writable(out)
+    check_writable(out / FILE_NAME)
     seed_everything(config.seed)
     data = config.choose(data or config.load())
     stream = make_stream(
@@ -99,18 +99,6 @@ def run(config: Config, data: RealData | None = None) -> list[Row]:
         tracker.log(_numbers(row, metrics), step=number)
     _finish(tracker, rows[-1], out)
     return rows
-
-
-def require_writable(folder: Path) -> None:
-    """Find out before the training, not after it, whether results can be written.
-
-    Raises:
-        OSError: If they cannot; the message names the folder.
-    """
-    probe = folder / ".writable"
-    with replacing(probe):
-        pass
-    probe.unlink()
 
 
 def seed_everything(seed: int) -> None:

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments.class_incremental import require_writable
 from experiments.compare_cell import Comparison, Row
 from experiments.compare_report import exemplars_file, sentence, write_report
 from experiments.compare_settings import CompareConfig, Job, make_jobs
 from experiments.compare_teacher import find_teacher
 from gift_cl.cli.progress_bar import progress_bar
 from gift_cl.dataset_file import save_dataset
+from gift_cl.files import check_writable
 from gift_cl.json_lines import append_json_lines, read_json_lines
 from gift_cl.real_data import RealData
 from gift_cl.tracking import make_tracker
@@ -54,7 +54,7 @@ def run(
         OSError: If results cannot be written.
     """
     out = Path(config.out)
-    require_writable(out)
+    check_writable(out / "rows.jsonl")
     data = config.choose(data or config.load())
     jobs = make_jobs(config, num_classes=data.num_classes, image_shape=data.image_shape)
     with progress_bar("teacher") as progress:

@@ -15,11 +15,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments.class_incremental import require_writable, run_name
 from experiments.class_incremental import run as run_stream
+from experiments.class_incremental import run_name
 from experiments.rows import Row, final_rows, read_rows
 from experiments.stream_report import Result, sentence, write_report
 from experiments.stream_settings import StreamsConfig, from_values, make_runs
+from gift_cl.files import check_writable
 from gift_cl.real_data import RealData
 
 
@@ -44,7 +45,7 @@ def run(
         OSError: If results cannot be written.
     """
     out = Path(comparison.out)
-    require_writable(out)
+    check_writable(out / "rows.jsonl")
     data = data or comparison.stream.load()
     chosen = comparison.stream.choose(data)
     runs = make_runs(comparison, num_classes=chosen.num_classes, image_shape=chosen.image_shape)

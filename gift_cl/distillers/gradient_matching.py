@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from gift_cl.distillers.siamese import SiameseView
 
 
 def matched_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -67,3 +70,42 @@ def gradient_distance(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
         for of_made, of_real in zip(made, real, strict=True)
     ]
     return -torch.stack(cosines).sum()
+
+
+@dataclass(frozen=True)
+class GradientTarget:
+    """A network that exemplars of one class are to teach what real images teach it.
+
+    Args:
+        network: Its weights are not changed.
+        view: Of the images.
+        real: Real images of the class, seen so, (M, C, H, W).
+        columns: Logits that take part, that of the class first.
+    """
+
+    network: nn.Module
+    view: SiameseView
+    real: Tensor
+    columns: list[int]
+
+    def distance(self, images: Tensor, owners: Tensor) -> Tensor:
+        """`gradient_loss` of images of the class, before the view."""
+        return gradient_loss(self.network, self.view(images, owners), self.real, columns=self.columns)
+
+
+def gradient_loss(network: nn.Module, made: Tensor, real: Tensor, *, columns: list[int]) -> Tensor:
+    """`gradient_distance` of a class: its mean over outputs, times the thousands of values of the images.
+
+    So one learning rate suits networks and images of any size and number: a pixel does not move less because
+    there are more of them.
+
+    Args:
+        network: Its weights are not changed.
+        made: Small images of the class, enlarged, (N, C, H, W).
+        real: Real images of it, (M, C, H, W).
+        columns: Logits that take part, that of the class first.
+    """
+    weights = matched_weights(network)
+    target = weight_gradients(network, weights, real, columns=columns)
+    distance = gradient_distance(weight_gradients(network, weights, made, columns=columns), target)
+    return distance * (made.numel() / 1000 / sum(len(gradient) for gradient in target))

@@ -8,18 +8,18 @@ from itertools import islice
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gift_cl.codecs import Downscale, EncodedImages, Quantize, concat
 from gift_cl.dataset import DistilledDataset, count_labels
 from gift_cl.distillers.embeddings import Embedding, Kind, pixel_box
-from gift_cl.distillers.gradient_matching import gradient_distance, matched_weights, weight_gradients
+from gift_cl.distillers.gradient_matching import GradientTarget
 from gift_cl.distillers.herding import Herding
 from gift_cl.distillers.matching_targets import Rule, TargetSource, check_matching, pixel_optimizer
 from gift_cl.distillers.multi_formation import MultiFormation
 from gift_cl.distillers.protocol import provenance_of, require_finite, require_input, require_teacher
 from gift_cl.distillers.random_images import RandomImages
-from gift_cl.distillers.siamese import SiameseView, owners_of
+from gift_cl.distillers.siamese import owners_of
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError
 from gift_cl.views import DSA
@@ -280,42 +280,3 @@ class IDC:
             formation.box.clamp_(small)
             tick(len(small))
         return formation.encode(small)
-
-
-@dataclass(frozen=True)
-class GradientTarget:
-    """A network that exemplars of one class are to teach what real images teach it.
-
-    Args:
-        network: Its weights are not changed.
-        view: Of the images.
-        real: Real images of the class, seen so, (M, C, H, W).
-        columns: Logits that take part, that of the class first.
-    """
-
-    network: nn.Module
-    view: SiameseView
-    real: Tensor
-    columns: list[int]
-
-    def distance(self, images: Tensor, owners: Tensor) -> Tensor:
-        """`gradient_loss` of images of the class, before the view."""
-        return gradient_loss(self.network, self.view(images, owners), self.real, columns=self.columns)
-
-
-def gradient_loss(network: nn.Module, made: Tensor, real: Tensor, *, columns: list[int]) -> Tensor:
-    """`gradient_distance` of a class: its mean over outputs, times the thousands of values of the images.
-
-    So one learning rate suits networks and images of any size and number: a pixel does not move less because
-    there are more of them.
-
-    Args:
-        network: Its weights are not changed.
-        made: Small images of the class, enlarged, (N, C, H, W).
-        real: Real images of it, (M, C, H, W).
-        columns: Logits that take part, that of the class first.
-    """
-    weights = matched_weights(network)
-    target = weight_gradients(network, weights, real, columns=columns)
-    distance = gradient_distance(weight_gradients(network, weights, made, columns=columns), target)
-    return distance * (made.numel() / 1000 / sum(len(gradient) for gradient in target))

@@ -10,10 +10,15 @@ from torch import Tensor, nn
 from gift_cl.codecs import Downscale
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers import RandomImages
-from gift_cl.distillers.gradient_matching import gradient_distance, matched_weights, weight_gradients
+from gift_cl.distillers.gradient_matching import (
+    gradient_distance,
+    gradient_loss,
+    matched_weights,
+    weight_gradients,
+)
 from gift_cl.distillers.herding import Herding
 from gift_cl.distillers.hybrid import Hybrid
-from gift_cl.distillers.idc import IDC, gradient_loss
+from gift_cl.distillers.idc import IDC
 from gift_cl.distillers.matching_targets import TargetSource
 from gift_cl.distillers.pixels import PixelBox
 from gift_cl.memory import ExemplarMemory
@@ -263,7 +268,7 @@ def test_gradients_are_those_of_the_own_class_among_those_known(
         asked.append(columns)
         return gradient_loss(network, made, real, columns=columns)
 
-    monkeypatch.setattr("gift_cl.distillers.idc.gradient_loss", spy)
+    monkeypatch.setattr("gift_cl.distillers.gradient_matching.gradient_loss", spy)
     distill(IDC(**FEW | {"match": "gradient", "embedding": embedding, "iterations": 1}))
     assert asked == expected
 
