@@ -26,14 +26,13 @@ from torch import Tensor, nn
 
 from gift_cl.distillers import DISTILLERS
 from gift_cl.distillers.embeddings import Embedding
-from gift_cl.distillers.memory_format import fastest_format
+from gift_cl.distillers.memory_format import fastest_format, images_at_once
 from gift_cl.models import build_model
 from gift_cl.normalization import build_normalization
 from gift_cl.teacher import Teacher
 
 _NORMALIZATION = build_normalization("cifar")
 _CLASSES = 10
-_BATCH = 32  # of a forward pass: its layers stay in the cache of a processor
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def passes(network: nn.Module, *, forward: int = 0, to_pixels: int = 0) -> Calla
 
     @torch.no_grad()
     def answer() -> None:
-        for batch in images[:forward].split(_BATCH):
+        for batch in images[:forward].split(images_at_once(images)):
             network(batch)
 
     def once() -> None:
@@ -155,6 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=default.width, help=f"channels of ConvNet-3 {shown}")
     parser.add_argument("--steps", type=int, default=default.steps, help=f"of sre2l, cda and dm {shown}")
     parser.add_argument("--threads", type=int, default=2, help=f"threads of torch {shown}")
+    parser.add_argument("--only", help="the distillers whose name begins so")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few images: does it run?")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -168,6 +168,8 @@ def main(arguments: list[str] | None = None) -> None:
         table.add_column(name, justify="left" if name == "distiller" else "right")
     console = Console()
     for spec, (size, floor) in setting.contestants.items():
+        if not spec.startswith(options.only or ""):
+            continue
         with console.status(spec):
             seconds = time_distiller(setting, spec, size, floor)
         ours, floors = (statistics.median(each) for each in zip(*seconds, strict=True))

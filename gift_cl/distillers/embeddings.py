@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from gift_cl.distillers.memory_format import images_at_once
 from gift_cl.distillers.pixels import PixelBox
 from gift_cl.distillers.stages import Stages
 from gift_cl.models import penultimate
@@ -24,7 +25,6 @@ Networks = Callable[[torch.Generator], nn.Module]
 """Draws the network of an iteration: frozen, in evaluation mode, and good until the next one is drawn."""
 
 _DEEPEST = 6
-_CACHED_PIXELS = 32 * 32 * 32
 _BATCH = 64
 _RATE = 1e-3  # of Adam
 
@@ -174,15 +174,8 @@ def pixel_box(images: Tensor, teacher: Teacher | None) -> PixelBox:
 
 @torch.no_grad()
 def constant_features(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Features of inputs (N, C, H, W), which carry no gradients, float (N, D).
-
-    On a CPU they are computed in small batches, whose layers stay in its cache: that takes two thirds of the
-    time for 256 images of 32 x 32 pixels.
-    """
-    count = len(inputs)
-    if inputs.device.type == "cpu":
-        count = max(1, _CACHED_PIXELS // inputs[0, 0].numel())
-    return torch.cat([penultimate(network, batch) for batch in inputs.split(count)])
+    """Features of inputs (N, C, H, W), which carry no gradients, float (N, D)."""
+    return torch.cat([penultimate(network, batch) for batch in inputs.split(images_at_once(inputs))])
 
 
 def _redrawn(network: nn.Module, on_device: torch.Generator, generator: torch.Generator) -> nn.Module:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gift_cl.dataset import DistilledDataset, count_labels
+from gift_cl.distillers.memory_format import images_at_once, in_fastest_format
 from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError, as_float
@@ -70,6 +71,7 @@ class RDED:
         require_input(images, labels, per_class=per_class)
         teacher = require_teacher(teacher, labels, method="rded")
         self._check_size(*images.shape[2:])
+        teacher = in_fastest_format(teacher, self._example(images, teacher))
         parts, done = [], 0
         total = self.crops * sum(min(n, self.sources) for n in count_labels(labels).values())
         for label in labels.unique():
@@ -83,6 +85,10 @@ class RDED:
         return Selection.join(parts).as_dataset(
             self, num_classes=num_classes, teacher=teacher, factor=self.factor
         )
+
+    def _example(self, images: Tensor, teacher: Teacher) -> Tensor:
+        """Two inputs of the teacher."""
+        return teacher.normalization.apply(as_float(images[:2].to(next(teacher.model.parameters()).device)))
 
     def _check_size(self, height: int, width: int) -> None:
         if self.factor == 1:
@@ -162,7 +168,7 @@ def score(patches: Tensor, label: int, teacher: Teacher, *, factor: int = 1) -> 
         canvas[:, :, top : top + height, left : left + width] = images
         images = canvas
     columns = list(dict.fromkeys((label, *teacher.classes)))
-    logits = teacher.logits(images)
+    logits = teacher.logits(images, batch_size=images_at_once(images))
     if logits.shape[1] <= max(columns):
         raise UnseenClassError(
             f"Expected a teacher with an output for each of the classes {sorted(columns)}, got "
