@@ -23,12 +23,15 @@ from experiments.stream_settings import StreamsConfig, from_values, make_runs
 from gift_cl.files import check_writable
 from gift_cl.real_data import RealData
 
+_FAILURES = (ValueError, ArithmeticError, RuntimeError, MemoryError)
+
 
 def run(
     comparison: StreamsConfig,
     data: RealData | None = None,
     *,
     on_result: Callable[[Result], None] = lambda result: None,
+    on_failure: Callable[[str], None] = lambda failure: None,
 ) -> list[Result]:
     """Do what is left of a comparison, and write its table and picture.
 
@@ -36,6 +39,7 @@ def run(
         comparison: All of it.
         data: What ``comparison.stream.load()`` gives, when it has been loaded already.
         on_result: Told of each new result.
+        on_failure: Told of each run that failed, and why. The others go on; it is tried again next time.
 
     Returns:
         The results that are there now, those of other shards too, in the order of the comparison.
@@ -52,8 +56,14 @@ def run(
     done = _finished(out)
     number, count = comparison.shard_parts
     for one in runs[number - 1 :: count]:
-        if run_name(one.config) not in done:
+        if run_name(one.config) in done:
+            continue
+        try:
             row = _total(run_stream(one.config, data))
+        except _FAILURES as error:
+            order = one.config.class_order_seed
+            on_failure(f"IPC {one.ipc}, {one.memory.name}, class order {order}: failed. {error}")
+        else:
             on_result(Result(memory=one.memory, ipc=one.ipc, row=row))
     done = _finished(out)
     names = [(one, run_name(one.config)) for one in runs]
@@ -80,7 +90,7 @@ def _total(rows: Sequence[Row]) -> Row:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line."""
+    """Command line; the exit code is 1 if a run failed, and 2 if nothing could be done."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="python -m experiments.compare_streams", description=__doc__)
@@ -88,15 +98,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_class_arguments(StreamsConfig)
     values = parser.parse_args(arguments).as_dict()
     values.pop("config", None)
+    failures: list[str] = []
     try:
         comparison = from_values(values)
-        run(comparison, on_result=lambda result: print(sentence(result), flush=True))
+        run(
+            comparison,
+            on_result=lambda result: print(sentence(result), flush=True),
+            on_failure=failures.append,
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"\n{Path(comparison.out, 'table.md').read_text(encoding='utf-8')}")
     print(f"table and figure in {comparison.out}")
-    return 0
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

@@ -162,6 +162,17 @@ def test_the_table_compares_with_the_best_real_memory_and_with_the_twin(tmp_path
     assert legend == [memory.name for memory in comparison.memories]
 
 
+def test_a_run_that_fails_is_named_and_the_others_go_on(digits: RealData, tmp_path: Path) -> None:
+    broken = MemoryChoice(exemplars="sre2l:iterations=1,jitter=0")  # its teacher has no batch norms
+    failures: list[str] = []
+    comparison = tiny(tmp_path, ipc=[1], memories=[broken, REAL], seeds=[0])
+    results = run(comparison, digits, on_failure=failures.append)
+    assert [found.memory for found in results] == [REAL]
+    (failure,) = failures
+    assert failure.startswith(f"IPC 1, {broken.name}, class order 0: failed. ")
+    assert "batch norm" in failure
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["--ipc", "[0]", "--out", str(tmp_path)])
     assert code == 2
