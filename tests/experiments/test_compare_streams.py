@@ -170,7 +170,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(digits: RealData, tmp_pa
     assert [found.memory for found in results] == [REAL]
     (failure,) = failures
     assert failure.startswith(f"IPC 1, {broken.name}, class order 0: failed. ")
-    assert "batch norm" in failure
+    assert "`BatchNorm2d`" in failure
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
