@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _HEADS = (
     *("bytes", "of them teacher", "exemplars", "run (s)", "distilling (s)"),
 )
 _MARKERS = "os^DvPX"
+_LONGEST = 70  # characters of a name in a legend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,20 +169,40 @@ def _over_best(group: Group, real: Sequence[Group]) -> str:
     return "-" if difference is None else difference.text()
 
 
+def short_names(memories: Sequence[MemoryChoice]) -> dict[MemoryChoice, str]:
+    """Names without options, where those tell them apart; whole ones, cut off, otherwise."""
+    names = {
+        memory: " · ".join(
+            spec.partition(":")[0] if axis != "codec" else spec
+            for axis, spec in (
+                ("exemplars", memory.exemplars),
+                ("codec", memory.codec),
+                ("labels", memory.labels),
+                ("loss", memory.loss),
+            )
+        )
+        for memory in memories
+    }
+    counts = Counter(names.values())
+    return {m: short if counts[short] == 1 else m.name[:_LONGEST] for m, short in names.items()}
+
+
 def accuracy_by_size(comparison: StreamsConfig, groups: Sequence[Group]) -> Figure:
     """Last accuracy, mean ± 1 sd, against IPC; real memories are dashed."""
     figure, axes = new_figure(3.9)
     memories = [memory for memory in comparison.memories if any(g.memory == memory for g in groups)]
+    labels = short_names(memories)
     for number, memory in enumerate(memories):
         own = [group for group in groups if group.memory == memory]
         axes.errorbar(
             [group.ipc for group in own],
             [group.accuracy.mean * 100 for group in own],
             yerr=np.nan_to_num([group.accuracy.sd for group in own]) * 100,
-            label=plain(memory.name),
+            label=plain(labels[memory]),
             color=COLORS[number % len(COLORS)],
             marker=_MARKERS[number // len(COLORS) % len(_MARKERS)],
             linestyle="--" if memory.is_real else "-",
+            linewidth=1.2 if memory.is_real else 2.2,
             capsize=3,
             elinewidth=1.2,
         )

@@ -13,7 +13,14 @@ from experiments.class_incremental import run as run_stream
 from experiments.compare_streams import main, run
 from experiments.config import Config
 from experiments.rows import Row
-from experiments.stream_report import Result, accuracy_by_size, format_table, group_results, paired
+from experiments.stream_report import (
+    Result,
+    accuracy_by_size,
+    format_table,
+    group_results,
+    paired,
+    short_names,
+)
 from experiments.stream_settings import MemoryChoice, StreamsConfig, make_runs
 from gift_cl.real_data import RealData, load_real_data, subset
 
@@ -159,7 +166,18 @@ def test_the_table_compares_with_the_best_real_memory_and_with_the_twin(tmp_path
     assert cells[6].startswith("+4.0 [")
     figure = accuracy_by_size(comparison, groups)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == [memory.name for memory in comparison.memories]
+    assert legend == [
+        "herding · raw · hard · gift",
+        "random · quantize:2 · hard · ce",
+        "dm · raw · hard · gift",
+    ]
+
+
+def test_names_in_a_legend_are_short_where_that_tells_memories_apart() -> None:
+    few, many = (MemoryChoice(exemplars=f"dm:iterations={n}") for n in (1, 2))
+    real = MemoryChoice(exemplars="herding", loss="gift:weight=0.8", memory_weight=10)
+    names = short_names([few, many, real])
+    assert names == {few: few.name, many: many.name, real: "herding · raw · hard · gift"}
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(digits: RealData, tmp_path: Path) -> None:
