@@ -15,6 +15,7 @@ from gift_cl.pictures.canvas import CHAR_WIDTH, class_ticks, new_figure, set_tit
 
 _MAX_COLUMNS = 10
 _MAX_CLASSES = 20
+_TITLE = 1.15 * CHAR_WIDTH  # of a character of a title
 _SIDE = 0.56  # inches of an image and its gap
 _SPREAD = 2.5  # standard deviations from black to gray, and from gray to white
 
@@ -50,8 +51,16 @@ def contact_sheet(dataset: DistilledDataset, class_names: Sequence[str] | None =
         _draw(axes, _tile(rows, num_columns), names)
     else:
         axes.set_axis_off()
-    set_title(axes, _describe(dataset, len(classes), num_columns), width=100)
+    set_title(axes, _describe(dataset, len(classes), num_columns), width=_line(figure, axes))
     return figure
+
+
+def _line(figure: Figure, axes: Any) -> int:
+    """Characters of a title that fit above the axes, which it is centred on."""
+    box = axes.get_position()
+    return int(
+        2 * min(box.x0 + box.width / 2, 1 - box.x0 - box.width / 2) * figure.get_figwidth() / CHAR_WIDTH
+    )
 
 
 def _visible(images: NDArray[Any]) -> NDArray[np.uint8]:
