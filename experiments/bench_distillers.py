@@ -6,7 +6,7 @@ ready. `dm` also passes real images: its floor has the forward pass of as many. 
 the floor takes one of the same size, so whatever else the machine does meets both; ratios are medians over
 the steps. The networks of the floor are in the memory format that is fastest for them.
 
-`python -m experiments.bench_distillers` takes about three minutes on two idle cores. `--quick` takes seconds
+`python -m experiments.bench_distillers` takes about five minutes on two idle cores. `--quick` takes seconds
 and measures nothing worth quoting.
 """
 

@@ -22,6 +22,7 @@ from experiments.compare_cell import Comparison, Row
 from experiments.compare_report import exemplars_file, sentence, write_report
 from experiments.compare_settings import CompareConfig, Job, make_jobs
 from experiments.compare_teacher import find_teacher
+from experiments.rows import FILE_NAME
 from gift_cl.cli.progress_bar import progress_bar
 from gift_cl.dataset_file import save_dataset
 from gift_cl.files import check_writable
@@ -54,7 +55,7 @@ def run(
         OSError: If results cannot be written.
     """
     out = Path(config.out)
-    check_writable(out / "rows.jsonl")
+    check_writable(out / FILE_NAME)
     data = config.choose(data or config.load())
     jobs = make_jobs(config, num_classes=data.num_classes, image_shape=data.image_shape)
     with progress_bar("teacher") as progress:
@@ -72,7 +73,7 @@ def run(
     for job in _share(jobs, *config.shard_parts):
         losses = [loss for loss in config.losses if comparison.row_id(job, loss) not in done]
         for row in _do(comparison, job, losses, out):
-            append_json_lines(out / "rows.jsonl", [row])
+            append_json_lines(out / FILE_NAME, [row])
             on_row(row)
             if row["status"] == "done":
                 name = f"{job.name}/ipc{job.ipc}/{row['loss']}"
@@ -117,7 +118,7 @@ def _do(comparison: Comparison, job: Job, losses: Sequence[str], out: Path) -> I
 
 def _read(out: Path) -> list[Row]:
     """Every row of a folder as it was appended; none without a file."""
-    file = out / "rows.jsonl"
+    file = out / FILE_NAME
     return [row for _, row in read_json_lines(file)] if file.is_file() else []
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from experiments.class_incremental import run as run_stream
 from experiments.class_incremental import run_name
-from experiments.rows import Row, final_rows, read_rows
+from experiments.rows import FILE_NAME, Row, final_rows, read_rows
 from experiments.stream_report import Result, sentence, write_report
 from experiments.stream_settings import StreamsConfig, from_values, make_runs
 from gift_cl.files import check_writable
@@ -49,7 +49,7 @@ def run(
         OSError: If results cannot be written.
     """
     out = Path(comparison.out)
-    check_writable(out / "rows.jsonl")
+    check_writable(out / FILE_NAME)
     data = data or comparison.stream.load()
     chosen = comparison.stream.choose(data)
     runs = make_runs(comparison, num_classes=chosen.num_classes, image_shape=chosen.image_shape)
@@ -74,11 +74,12 @@ def run(
 
 def _finished(out: Path) -> dict[str, Row]:
     """`_total` of each finished run of a folder, by the name of the run."""
-    if not (out / "rows.jsonl").is_file():
+    if not (out / FILE_NAME).is_file():
         return {}
-    rows = read_rows([out])
-    names = [row["run_id"] for row in final_rows(rows)]
-    return {name: _total([row for row in rows if row["run_id"] == name]) for name in names}
+    runs: dict[str, list[Row]] = {}
+    for row in read_rows([out]):
+        runs.setdefault(row["run_id"], []).append(row)
+    return {name: _total(rows) for name, rows in runs.items() if final_rows(rows)}
 
 
 def _total(rows: Sequence[Row]) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from typing import Literal, get_args
 
 import torch
@@ -95,20 +96,25 @@ class TargetSource:
             redrawn: Whether a network is good until the next is drawn only, so that a pool needs copies.
             tick: Told how many real images went through a network.
         """
-        size = sum(min(len(own), self.most) for own in self.real)
-        made: list[Target] = []
-        while not pool or len(made) < pool:
-            target = self.draw(generator)
-            tick(size)
-            if not made:
-                require_finite(target.moments, method=self.method)
-            if pool:
-                made.append(replace(target, network=copy.deepcopy(target.network)) if redrawn else target)
-            else:
-                made = [target]
-                yield target
+        drawn = self._drawn(generator, tick)
+        if not pool:
+            yield from drawn
+        made = [
+            replace(target, network=copy.deepcopy(target.network)) if redrawn else target
+            for target in islice(drawn, pool)
+        ]
         while True:
             yield made[int(torch.randint(len(made), (), generator=generator))]
+
+    def _drawn(self, generator: torch.Generator, tick: Callable[[int], None]) -> Iterator[Target]:
+        """New targets without end; the first is checked."""
+        size = sum(min(len(own), self.most) for own in self.real)
+        for number in count():
+            target = self.draw(generator)
+            tick(size)
+            if number == 0:
+                require_finite(target.moments, method=self.method)
+            yield target
 
 
 def pixel_optimizer(rule: Rule, pixels: Tensor, *, lr: float, momentum: float) -> torch.optim.Optimizer:

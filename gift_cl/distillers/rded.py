@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gift_cl.dataset import DistilledDataset, count_labels
+from gift_cl.distillers.embeddings import pixel_box
 from gift_cl.distillers.memory_format import images_at_once, in_fastest_format
 from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
 from gift_cl.progress import Progress, silent
@@ -71,7 +72,7 @@ class RDED:
         require_input(images, labels, per_class=per_class)
         teacher = require_teacher(teacher, labels, method="rded")
         self._check_size(*images.shape[2:])
-        teacher = in_fastest_format(teacher, self._example(images, teacher))
+        teacher = in_fastest_format(teacher, pixel_box(images, teacher).from_uint8(images[:2]))
         parts, done = [], 0
         total = self.crops * sum(min(n, self.sources) for n in count_labels(labels).values())
         for label in labels.unique():
@@ -85,10 +86,6 @@ class RDED:
         return Selection.join(parts).as_dataset(
             self, num_classes=num_classes, teacher=teacher, factor=self.factor
         )
-
-    def _example(self, images: Tensor, teacher: Teacher) -> Tensor:
-        """Two inputs of the teacher."""
-        return teacher.normalization.apply(as_float(images[:2].to(next(teacher.model.parameters()).device)))
 
     def _check_size(self, height: int, width: int) -> None:
         if self.factor == 1:
