@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gift_cl.distillers import DISTILLERS
 from gift_cl.distillers.embeddings import Embedding
-from gift_cl.distillers.memory_format import fastest_format, images_at_once
+from gift_cl.memory_format import fastest_format, images_at_once
 from gift_cl.models import build_model
 from gift_cl.normalization import build_normalization
 from gift_cl.teacher import Teacher
@@ -97,7 +97,7 @@ def passes(network: nn.Module, *, forward: int = 0, to_pixels: int = 0) -> Calla
 
     @torch.no_grad()
     def answer() -> None:
-        for batch in images[:forward].split(images_at_once(images)):
+        for batch in images[:forward].split(images_at_once(images, images.device)):
             network(batch)
 
     def once() -> None:

@@ -15,7 +15,7 @@ from experiments.shards import parse_shard
 from gift_cl.codecs import build_codec
 from gift_cl.distillers import DISTILLERS
 
-_REAL = ("random", "herding")
+_REAL = ("random", "herding", "coverage")
 _FILES = ("png", "jpeg", "webp")
 _LABEL = 1  # byte of a hard label
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gift_cl.memory_format import images_at_once
 from gift_cl.normalization import IDENTITY, Normalization
 
 
@@ -62,12 +63,11 @@ class Teacher:
         )
 
     @torch.no_grad()
-    def logits(self, pixels: Tensor, *, batch_size: int = 512) -> Tensor:
+    def logits(self, pixels: Tensor) -> Tensor:
         """Logits of all output columns for images as they are.
 
         Args:
             pixels: (N, C, H, W): float in [0, 1], or uint8.
-            batch_size: Images in one forward pass.
 
         Returns:
             float32 (N, width of the model's head) on the device of the model. Only the columns of
@@ -76,7 +76,7 @@ class Teacher:
         device = next(self.model.parameters()).device
         outputs = [
             self.model(self.normalization.apply(as_float(batch.to(device)))).float()
-            for batch in pixels.split(batch_size)
+            for batch in pixels.split(images_at_once(pixels, device))
         ]
         if not outputs:
             return torch.zeros(0, max(self.classes) + 1, device=device)

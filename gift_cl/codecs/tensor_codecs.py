@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,7 @@ class Quantize:
     """
 
     bits: int
+    factor: ClassVar[int] = 1  # of `Downscale`: images keep their size
 
     def __post_init__(self) -> None:
         check_whole_number("bits", self.bits, low=1, high=8)
@@ -110,7 +112,12 @@ class Quantize:
         rows = _rows(encoded, self.spec, _packed_nbytes(num_values, self.bits))
         return _unpack(rows, num_values, self.bits).view(len(encoded), *encoded.image_shape)
 
-    def nearest(self, images: Tensor) -> Tensor:
+    def shrink(self, images: Tensor) -> Tensor:
+        """The images: none is made smaller; see `Downscale.shrink`."""
+        check_images(images)
+        return images
+
+    def enlarge(self, images: Tensor) -> Tensor:
         """What comes back of images without storing them, uint8 (N, C, H, W) on their device.
 
         Raises:
@@ -120,6 +127,10 @@ class Quantize:
         check_images(images)
         flat = images.flatten(1)
         return _unpack(_pack(flat, self.bits), flat.shape[1], self.bits).view(images.shape)
+
+    def encode_small(self, images: Tensor) -> EncodedImages:
+        """`encode`; see `Downscale.encode_small`."""
+        return self.encode(images)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from gift_cl.distillers.memory_format import images_at_once
 from gift_cl.distillers.pixels import PixelBox
 from gift_cl.distillers.stages import Stages
+from gift_cl.memory_format import images_at_once
 from gift_cl.models import penultimate
 from gift_cl.normalization import Normalization
 from gift_cl.progress import Progress, silent
@@ -175,7 +175,9 @@ def pixel_box(images: Tensor, teacher: Teacher | None) -> PixelBox:
 @torch.no_grad()
 def constant_features(network: nn.Module, inputs: Tensor) -> Tensor:
     """Features of inputs (N, C, H, W), which carry no gradients, float (N, D)."""
-    return torch.cat([penultimate(network, batch) for batch in inputs.split(images_at_once(inputs))])
+    return torch.cat(
+        [penultimate(network, batch) for batch in inputs.split(images_at_once(inputs, inputs.device))]
+    )
 
 
 def _redrawn(network: nn.Module, on_device: torch.Generator, generator: torch.Generator) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from gift_cl.distillers.backbones import drawing_from
+from gift_cl.memory_format import images_at_once
 from gift_cl.models import ConvNet
 from gift_cl.models.convnet import MAX_DEPTH, MIN_DEPTH
 from gift_cl.progress import Progress, silent
@@ -98,9 +99,9 @@ def train_expert(
 
 
 @torch.no_grad()
-def answers(network: nn.Module, inputs: Tensor, *, batch_size: int = 512) -> Tensor:
+def answers(network: nn.Module, inputs: Tensor) -> Tensor:
     """Logits of a network for inputs as they are, (N, C) on their device."""
-    return torch.cat([network(batch) for batch in inputs.split(batch_size)])
+    return torch.cat([network(batch) for batch in inputs.split(images_at_once(inputs, inputs.device))])
 
 
 def choose(

@@ -14,10 +14,10 @@ from gift_cl.distillers.backbones import train_backbone
 from gift_cl.distillers.batch_view import BatchView
 from gift_cl.distillers.conv_statistics import StatisticsMatching, measure_convolutions
 from gift_cl.distillers.density import densification_loss
-from gift_cl.distillers.memory_format import fastest_format
 from gift_cl.distillers.pixels import PixelBox
 from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
 from gift_cl.distillers.stages import Stages
+from gift_cl.memory_format import in_fastest_format
 from gift_cl.models import find_architecture
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError
@@ -162,7 +162,8 @@ class GVBSM:
 
         def measured(model: nn.Module, known: Iterable[int]) -> _Network:
             example = box.from_uint8(images[:2])
-            memory_format, tell = fastest_format(model, example), stages.start()
+            model, memory_format = in_fastest_format(model, example)
+            tell = stages.start()
 
             def views() -> Iterator[Tensor]:
                 for start in range(0, len(images), _AT_ONCE):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
-from gift_cl.models import penultimate
+from gift_cl.distillers.feature_selection import select_by_features
 from gift_cl.progress import Progress, silent
-from gift_cl.teacher import Teacher, as_float
+from gift_cl.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,16 @@ class Herding:
     ) -> DistilledDataset:
         """See `Distiller.distill`; nothing is drawn."""
         del generator
-        require_input(images, labels, per_class=per_class)
-        teacher = require_teacher(teacher, labels, method=self.spec)
-        features = nn.functional.normalize(_features(teacher, images, progress), dim=1).cpu()
-        require_finite(features, method=self.spec)
-        parts = []
-        for label in labels.unique():
-            indices = (labels == label).nonzero().flatten()
-            chosen = indices[herd(features[indices], min(per_class, len(indices)))]
-            parts.append(Selection(images[chosen], labels[chosen]))
-        return Selection.join(parts).as_dataset(self, num_classes=num_classes, teacher=teacher)
+        return select_by_features(
+            self,
+            herd,
+            images,
+            labels,
+            per_class=per_class,
+            num_classes=num_classes,
+            teacher=teacher,
+            progress=progress,
+        )
 
 
 def herd(features: Tensor, count: int) -> Tensor:
@@ -76,14 +75,3 @@ def herd(features: Tensor, count: int) -> Tensor:
         free[best] = False
         total = total + features[best]
     return torch.tensor(chosen, dtype=torch.int64)
-
-
-@torch.no_grad()
-def _features(teacher: Teacher, images: Tensor, progress: Progress, batch_size: int = 512) -> Tensor:
-    device = next(teacher.model.parameters()).device
-    features: list[Tensor] = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].to(device)
-        features.append(penultimate(teacher.model, teacher.normalization.apply(as_float(batch))))
-        progress(start + len(batch), len(images))
-    return torch.cat(features)

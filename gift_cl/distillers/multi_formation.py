@@ -31,22 +31,17 @@ class MultiFormation:
 
     def start(self, images: Tensor) -> Tensor:
         """Small images of the box, (N, C, H / factor, W / factor), from uint8 ``images`` (N, C, H, W)."""
-        small = self.codec.shrink(images) if isinstance(self.codec, Downscale) else images
-        return self.box.from_uint8(small)
+        return self.box.from_uint8(self.codec.shrink(images))
 
     def decode(self, small: Tensor) -> Tensor:
         """What a network sees, (N, C, H, W) of the box: rounded, enlarged, and rounded.
 
         The gradient is that of enlarging alone: it passes straight through the roundings.
         """
-        seen, smooth = self.levels(small), small
-        if isinstance(self.codec, Downscale):
-            smooth = nn.functional.interpolate(
-                small, scale_factor=self.codec.factor, mode="bilinear", align_corners=False
-            )
-            seen = self.codec.enlarge(seen)
-        else:
-            seen = self.codec.nearest(seen)
+        seen = self.codec.enlarge(self.levels(small))
+        smooth = nn.functional.interpolate(
+            small, scale_factor=self.codec.factor, mode="bilinear", align_corners=False
+        )
         return self.box.from_uint8(seen) + (smooth - smooth.detach())  # the difference is zero
 
     @torch.no_grad()
@@ -57,7 +52,4 @@ class MultiFormation:
 
     def encode(self, small: Tensor) -> EncodedImages:
         """The stored form; it decodes to what `decode` shows."""
-        levels = self.levels(small)
-        if isinstance(self.codec, Downscale):
-            return self.codec.encode_small(levels)
-        return self.codec.encode(levels)
+        return self.codec.encode_small(self.levels(small))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 
 from gift_cl.dataset import DistilledDataset, count_labels
 from gift_cl.distillers.embeddings import pixel_box
-from gift_cl.distillers.memory_format import images_at_once, in_fastest_format
 from gift_cl.distillers.protocol import Selection, require_finite, require_input, require_teacher
+from gift_cl.memory_format import in_fastest_format
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError, as_float
 
@@ -72,7 +73,9 @@ class RDED:
         require_input(images, labels, per_class=per_class)
         teacher = require_teacher(teacher, labels, method="rded")
         self._check_size(*images.shape[2:])
-        teacher = in_fastest_format(teacher, pixel_box(images, teacher).from_uint8(images[:2]))
+        teacher = copy.copy(teacher)  # the caller keeps its model as it is
+        example = pixel_box(images, teacher).from_uint8(images[:2])
+        teacher.model, _ = in_fastest_format(teacher.model, example)
         parts, done = [], 0
         total = self.crops * sum(min(n, self.sources) for n in count_labels(labels).values())
         for label in labels.unique():
@@ -165,7 +168,7 @@ def score(patches: Tensor, label: int, teacher: Teacher, *, factor: int = 1) -> 
         canvas[:, :, top : top + height, left : left + width] = images
         images = canvas
     columns = list(dict.fromkeys((label, *teacher.classes)))
-    logits = teacher.logits(images, batch_size=images_at_once(images))
+    logits = teacher.logits(images)
     if logits.shape[1] <= max(columns):
         raise UnseenClassError(
             f"Expected a teacher with an output for each of the classes {sorted(columns)}, got "

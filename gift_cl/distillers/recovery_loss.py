@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
 from torch import Tensor, nn
 
 from gift_cl.distillers.batch_norm_statistics import BatchNormStatistics
-from gift_cl.distillers.memory_format import fastest_format
 from gift_cl.distillers.protocol import require_finite
+from gift_cl.memory_format import in_fastest_format
 from gift_cl.teacher import Teacher, UnseenClassError
 
 
@@ -47,9 +46,7 @@ class RecoveryLoss:
         l2: float,
     ) -> None:
         self._bn_weight, self._tv, self._l2 = bn_weight, tv, l2
-        self._format = fastest_format(teacher.model, example)
-        # Weights in another format than the images would be put in order again in every iteration.
-        self._model = copy.deepcopy(teacher.model).to(memory_format=self._format)
+        self._model, self._format = in_fastest_format(teacher.model, example)
         logits = self._model(example)
         require_finite(logits, method=method)
         columns = sorted({*teacher.classes, *classes.tolist()})

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gift_cl.evaluation.memory_limits import TooLargeError, is_out_of_memory, release_memory
 from gift_cl.evaluation.precision import Precision, autocast
 from gift_cl.evaluation.processes import current
+from gift_cl.memory_format import images_at_once
 from gift_cl.normalization import IDENTITY, Normalization
 from gift_cl.teacher import as_float
 from gift_cl.transfer import sent
@@ -40,7 +41,7 @@ def measure(
     *,
     normalization: Normalization = IDENTITY,
     preprocess: Callable[[Tensor], Tensor] | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: torch.device | str = "cpu",
     precision: Precision = "float32",
 ) -> Accuracy:
@@ -55,7 +56,8 @@ def measure(
         normalization: What the model expects.
         preprocess: Comes before the normalisation, and gets the images of a batch as they are: the
             whitening of DATM. None turns them into float in [0, 1].
-        batch_size: Images in one forward pass; halved while they do not fit the memory.
+        batch_size: Images in one forward pass, None for as many as are fast; halved while they do not fit the
+            memory.
         device: Where the model is.
         precision: Of the forward passes.
 
@@ -69,6 +71,7 @@ def measure(
             f"{len(labels)} labels."
         )
     device = torch.device(device)
+    batch_size = batch_size or images_at_once(images, device)
     processes = current()
     own = processes.share(len(images))
     with processes.together(), evaluating(model):

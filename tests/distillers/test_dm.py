@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers import dm
+from gift_cl.distillers import matching
 from gift_cl.distillers.dm import DM
 from gift_cl.distillers.herding import Herding
 from gift_cl.distillers.mean_matching import class_moments
@@ -214,7 +214,7 @@ def test_a_class_is_drawn_anew_in_each_iteration_up_to_its_limit() -> None:
 def test_classes_do_not_depend_on_those_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
     distiller = small(embedding="teacher", init="herding", strategy="none", lr=10.0)
     together = distill(distiller)
-    monkeypatch.setattr(dm, "_AT_ONCE", 1)
+    monkeypatch.setattr(matching, "_AT_ONCE", 1)
     apart = distill(distiller)
     # Batches of another size may be summed in another order.
     torch.testing.assert_close(apart.images, together.images, rtol=0, atol=1)
@@ -223,7 +223,7 @@ def test_classes_do_not_depend_on_those_beside_them(monkeypatch: pytest.MonkeyPa
 def test_a_pass_holds_no_more_images_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     teacher, sizes = make_teacher(), []
     teacher.model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(dm, "_AT_ONCE", 16)  # two classes of 6 real and 2 distilled images
+    monkeypatch.setattr(matching, "_AT_ONCE", 16)  # two classes of 6 real and 2 distilled images
     distill(small(embedding="teacher", iterations=1), 2, teacher=teacher)
     assert sizes == [12, 4, 6, 2]
 
@@ -337,7 +337,7 @@ def test_a_distiller_is_rebuilt_from_its_spec(distiller: DM) -> None:
         ({"lr": 0}, r"`lr` in \(0, inf\), got 0"),
         ({"momentum": 1.5}, r"`momentum` in \[0, 1\], got 1.5"),
         ({"moments": 3}, "`moments` to be 1 or 2, got 3"),
-        ({"init": "zeros"}, "`init` to be one of real, herding, noise, got 'zeros'"),
+        ({"init": "zeros"}, "`init` to be one of real, herding, coverage, noise, got 'zeros'"),
         ({"strategy": "blur"}, "`strategy` to be different names out of color, .*, got 'blur'"),
         ({"embedding": "best"}, "`embedding` to be one of random, teacher, trained, got 'best'"),
         ({"depth": 9}, "`depth` from 0 to 6, got 9"),

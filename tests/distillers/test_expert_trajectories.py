@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gift_cl.distillers import expert_trajectories
 from gift_cl.distillers.expert_trajectories import answers, choose, expert_network, train_expert
 from gift_cl.views import Unchanged, View
 
@@ -150,9 +151,10 @@ def test_an_expert_that_diverges_is_refused() -> None:
         train(linear(), lr=1e38)
 
 
-def test_answers_in_batches_are_those_of_the_network() -> None:
+def test_answers_in_batches_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expert_trajectories, "images_at_once", lambda images, device: 3)
     network, (inputs, _) = linear(), make_data()
-    logits = answers(network, inputs, batch_size=3)
+    logits = answers(network, inputs)
     torch.testing.assert_close(logits, network(inputs).detach())
     assert not logits.requires_grad
 

@@ -142,4 +142,4 @@ def test_features_are_computed_in_batches() -> None:
     Herding().distill(
         images, labels, per_class=1, num_classes=3, teacher=teacher, generator=torch.Generator()
     )
-    assert sizes == [512, 512, 76]
+    assert sizes == [512, 512, 76]  # 8 x 8 pixels

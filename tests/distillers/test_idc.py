@@ -410,7 +410,7 @@ def test_a_hybrid_stores_real_images_as_small() -> None:
         ({"pool": -1}, "`pool` to be an integer of at least 0, got -1"),
         ({"pool": 2, "match": "gradient"}, "`pool` 0 for `match=gradient`"),
         ({"optimizer": "lion"}, "`optimizer` to be sgd or adam, got 'lion'"),
-        ({"init": "noise"}, "`init` to be one of real, herding, got 'noise'"),
+        ({"init": "noise"}, "`init` to be one of real, herding, coverage, got 'noise'"),
         ({"bits": 9}, r"`bits` as a whole number in \[1, 8\], got 9"),
         ({"match": "logits"}, "`match` to be one of feature, gradient, got 'logits'"),
         ({"iterations": 0}, "`iterations` to be an integer of at least 1, got 0"),

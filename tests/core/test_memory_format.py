@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gift_cl.distillers.memory_format import fastest_format
+from gift_cl.memory_format import fastest_format
 
 
 class Net(nn.Module):

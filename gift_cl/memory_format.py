@@ -7,8 +7,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from gift_cl.teacher import Teacher
-
 _CACHED_PIXELS = 32 * 32 * 32
 _LEAST, _MOST = 8, 512
 
@@ -28,28 +26,29 @@ def fastest_format(model: nn.Module, example: Tensor) -> torch.memory_format:
     return torch.channels_last
 
 
-def in_fastest_format(teacher: Teacher, example: Tensor) -> Teacher:
-    """The same teacher with a copy of its model in the format that is fastest for it.
+def in_fastest_format(model: nn.Module, example: Tensor) -> tuple[nn.Module, torch.memory_format]:
+    """A copy of a model in the format that is fastest for it, and the format, which its inputs should have.
+
+    Weights in another format than the images would be put in order again in every pass.
 
     Args:
-        teacher: Left as it is.
+        model: In evaluation mode; left as it is.
         example: Network inputs (N, C, H, W), run once.
     """
-    quick = copy.copy(teacher)
-    memory_format = fastest_format(teacher.model, example)
-    quick.model = copy.deepcopy(teacher.model).to(memory_format=memory_format)
-    return quick
+    memory_format = fastest_format(model, example)
+    return copy.deepcopy(model).to(memory_format=memory_format), memory_format
 
 
-def images_at_once(images: Tensor) -> int:
+def images_at_once(images: Tensor, device: torch.device) -> int:
     """Images of a forward pass without gradients.
 
     On a CPU they are few, so that the layers of a pass stay in its cache: that takes two thirds of the time
     for images of 32 x 32 pixels.
 
     Args:
-        images: (N, C, H, W), on the device of the network.
+        images: (N, C, H, W).
+        device: Of the network.
     """
-    if images.device.type != "cpu":
+    if device.type != "cpu" or not len(images):
         return _MOST
     return min(_MOST, max(_LEAST, _CACHED_PIXELS // images[0, 0].numel()))
