@@ -29,7 +29,7 @@ class Config(DataChoice):
         protocol: ``rehearsal`` or ``memory_only``, for the strategy gift; the others have one each.
         budget_bytes: Bytes of everything that is kept between experiences.
         per_class: Exemplars of each class, in the place of a budget in bytes (gift and gift_dumb only).
-        exemplars: random, herding or rded, with options: ``rded:factor=2``.
+        exemplars: A distiller with options: ``herding``, ``rded:factor=2``.
         codec: raw, png, jpeg:Q, webp:Q, quantize:B or downscale:F.
         labels: hard, stored:views=K,refresh=B or online:bits=B.
         loss: Loss on the exemplars: gift:weight=W, cosine, kl:temperature=T,t2=B, softce, mse, ce, mse_ce,

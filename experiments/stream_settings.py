@@ -13,9 +13,8 @@ import torch
 from experiments.config import Config
 from experiments.shards import parse_shard
 from gift_cl.codecs import build_codec
-from gift_cl.distillers import DISTILLERS
+from gift_cl.distillers import DISTILLERS, REAL_IMAGES
 
-_REAL = ("random", "herding", "coverage")
 _FILES = ("png", "jpeg", "webp")
 _LABEL = 1  # byte of a hard label
 
@@ -25,7 +24,7 @@ class MemoryChoice:
     """A memory of a comparison: four axes, and how much its loss counts.
 
     Args:
-        exemplars: A distiller with options, or random or herding.
+        exemplars: A distiller with options.
         codec: raw, png, jpeg:Q, webp:Q, quantize:B or downscale:F.
         labels: hard, stored:views=K,refresh=B or online:bits=B.
         loss: Loss on the exemplars.
@@ -41,7 +40,7 @@ class MemoryChoice:
     @property
     def is_real(self) -> bool:
         """Whether its exemplars are real images, whatever their codec."""
-        return self.exemplars.partition(":")[0] in _REAL
+        return self.exemplars.partition(":")[0] in REAL_IMAGES
 
     @property
     def name(self) -> str:

@@ -25,8 +25,8 @@ learning rates x networks x seeds, every setting that is a list crossed with all
 
 Images are looked for in ROOT/syn_data/METHOD/DATASET_MODEL/ipcIPC (a data.pt, images in folders, or a
 .safetensors), teachers in ROOT/pretrain_models/DATASET_MODEL.pth, real images in ROOT; or say where they are
-with --data and --teacher. METHOD random and herding need no images: they are real ones, the controls. MODEL
-is the network that the images were distilled with and the teacher's; the student is the same unless
+with --data and --teacher. METHOD random, herding and coverage need no images: they are real ones, controls.
+MODEL is the network that the images were distilled with and the teacher's; the student is the same unless
 --tar_model says another.
 
 Each cell of the grid becomes a row of OUT/rows.jsonl when it ends. The same command goes on where it was

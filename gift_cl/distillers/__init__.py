@@ -9,6 +9,7 @@ from gift_cl.distillers.herding import Herding as Herding
 from gift_cl.distillers.hybrid import Hybrid as Hybrid
 from gift_cl.distillers.hybrid import hybrid_of
 from gift_cl.distillers.idc import IDC as IDC
+from gift_cl.distillers.protocol import REAL_IMAGES as REAL_IMAGES
 from gift_cl.distillers.protocol import Distiller as Distiller
 from gift_cl.distillers.random_images import RandomImages as RandomImages
 from gift_cl.distillers.rded import RDED as RDED

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from gift_cl.codecs import build_codec, concat, recode
 from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers.herding import Herding
-from gift_cl.distillers.protocol import Distiller, provenance_of, require_input, require_teacher
-from gift_cl.distillers.random_images import RandomImages
+from gift_cl.distillers.protocol import REAL_IMAGES, Distiller, provenance_of, require_input, require_teacher
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher
 
@@ -47,8 +45,10 @@ class Hybrid:
     def __post_init__(self) -> None:
         if isinstance(self.p, bool) or not (isinstance(self.p, int | float) and 0 < self.p < 1):
             raise ValueError(f"Expected `p` in (0, 1), got {self.p!r}. For one kind alone, name it alone.")
-        if not isinstance(self.real, RandomImages | Herding):
-            raise ValueError(f"Expected `real` to be random or herding, got `{self.real.spec}`.")
+        if self.real.spec not in REAL_IMAGES:
+            raise ValueError(
+                f"Expected `real` to be one of {', '.join(REAL_IMAGES)}, got `{self.real.spec}`."
+            )
         if self.codec == "float32":
             raise ValueError(
                 f"Expected `distilled` exemplars that are pixels, as real images are, got "

@@ -12,6 +12,9 @@ from gift_cl.dataset import DistilledDataset, Provenance
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher
 
+REAL_IMAGES = ("random", "herding", "coverage")
+"""Distillers that choose real images: the controls of the others."""
+
 
 class Distiller(Protocol):
     """Makes few exemplars of many images."""

@@ -19,8 +19,8 @@ class EvaluationConfig:
     A setting that is null is what the preset says. Lists are written as in [0, 1, 2].
 
     Args:
-        method: What made the images: rded, sre2l, cda, datm, gvbsm or another name; or `random` or `herding`,
-            real training images at the same number a class.
+        method: What made the images: rded, sre2l, cda, datm, gvbsm or another name; or `random`, `herding` or
+            `coverage`, real training images at the same number a class.
         dataset: Name of the real data, as digits, cifar10, cifar100, tinyimagenet, imagenet-1k; or a folder
             or zip with train/<class>/ and test/<class>/.
         model: Network that the images were distilled with, which is the teacher's, and the student's too
@@ -43,8 +43,8 @@ class EvaluationConfig:
             was distilled from all training images has seen those too).
         validation_share: Part of the training images of each class that is held out; 0.1 where they are
             evaluated on. If it is given for the test images, students are measured on held-out images too.
-        image_size: Side of the images of `random` and `herding` in pixels. As the published teacher takes
-            them, or as they are, without.
+        image_size: Side of real images of a method, in pixels. As the published teacher takes them, or
+            as they are, without.
         epochs: Passes over the images.
         batch_size: Images a step, or auto for the rule of GIFT.
         weight_decay: Of the optimizer.

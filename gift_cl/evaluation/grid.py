@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gift_cl.dataset import DistilledDataset
+from gift_cl.distillers import DISTILLERS
 from gift_cl.evaluation.cell import Cell
 from gift_cl.evaluation.config import CROSSED, EvaluationConfig, as_list
 from gift_cl.evaluation.parts import Parts, find_device
@@ -70,7 +71,7 @@ def _make_cell(config: EvaluationConfig, parts: Parts, point: Point, device: str
     real, held_out = parts.real(size)
     distilled = None if parts.is_control else parts.distilled(point.model)
     recipe = _recipe(config, point, distilled, real)
-    needs_chooser = distilled is None and config.method.startswith("herding")
+    needs_chooser = distilled is None and DISTILLERS.create(config.method).needs_teacher
     _check_given(config, recipe, needs_teacher=needs_chooser or recipe.labels == "online")
     teacher = None
     if needs_chooser or recipe.labels == "online":

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gift_cl.dataset import DistilledDataset
+from gift_cl.distillers import DISTILLERS, REAL_IMAGES
 from gift_cl.evaluation.config import EvaluationConfig
 from gift_cl.evaluation.labelling import Stream
 from gift_cl.evaluation.lookup import find_data, find_teacher
@@ -23,9 +24,6 @@ from gift_cl.real_data import HOLD_OUT_SEED, RealData, data_root, hold_out, load
 from gift_cl.teacher import Teacher
 from gift_cl.teacher_file import is_teacher_file, load_teacher
 from gift_cl.whitening import ZCA, cached_zca
-
-CONTROLS = ("random", "herding")
-"""Methods that choose real training images."""
 
 
 class Parts:
@@ -66,7 +64,7 @@ class Parts:
     def is_control(self) -> bool:
         """Whether exemplars are real images, chosen anew for each seed."""
         name = self._config.method.partition(":")[0]
-        return self._dataset is None and self._config.data is None and name in CONTROLS
+        return self._dataset is None and self._config.data is None and name in REAL_IMAGES
 
     def where(self, model: str) -> str:
         """Where the distilled images come from, for rows."""
@@ -108,7 +106,7 @@ class Parts:
         if not self.is_control:
             if asked is not None:
                 raise ValueError(
-                    f"Expected `image_size` for {' and '.join(CONTROLS)} only, got {asked} for "
+                    f"Expected `image_size` for {', '.join(REAL_IMAGES)} only, got {asked} for "
                     f"{self._config.method}: distilled images have their own."
                 )
             return self.distilled(model).encoded.image_shape[-1]
@@ -171,7 +169,7 @@ class Parts:
 
     def _find_teacher(self, model: str) -> Path:
         cure = "say where they are with `teacher`, or choose `labels` that need none: stored, stream or hard"
-        if self.is_control and self._config.method.startswith("herding"):  # it needs one whatever the labels
+        if self.is_control and DISTILLERS.create(self._config.method).needs_teacher:  # whatever the labels
             cure = "or say where they are with `teacher`"
         return find_teacher(root=self._root, dataset=self._config.dataset, model=model, cure=cure)
 

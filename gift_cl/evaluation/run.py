@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gift_cl.dataset import DistilledDataset
+from gift_cl.distillers import REAL_IMAGES
 from gift_cl.evaluation.cell import Cell, run_cell
 from gift_cl.evaluation.claims import Claim, take_claim
 from gift_cl.evaluation.config import EvaluationConfig
@@ -18,7 +19,7 @@ from gift_cl.evaluation.digests import dataset_digest, teacher_digest
 from gift_cl.evaluation.grid import make_cells
 from gift_cl.evaluation.groups import COLUMNS
 from gift_cl.evaluation.joint_cells import CELL_ERRORS, announced, follow
-from gift_cl.evaluation.parts import CONTROLS, Parts
+from gift_cl.evaluation.parts import Parts
 from gift_cl.evaluation.processes import current
 from gift_cl.evaluation.row_tracking import track_row
 from gift_cl.evaluation.rows import DiskFullError, Row, append_row, latest_rows, read_all_rows, write_error
@@ -249,7 +250,7 @@ def _failed(cell: Cell, reason: str) -> Row:
 
 def _identity(cell: Cell) -> Row:
     """What tells images and teacher of a row from others; real images are drawn anew for each seed."""
-    is_drawn = cell.exemplars.provenance.method.partition(":")[0] in CONTROLS
+    is_drawn = cell.exemplars.provenance.method.partition(":")[0] in REAL_IMAGES
     return {
         "exemplars_sha256": None if is_drawn else dataset_digest(cell.exemplars)[:16],
         "teacher_sha256": None if cell.teacher is None else teacher_digest(cell.teacher)[:16],

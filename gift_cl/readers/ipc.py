@@ -64,7 +64,7 @@ def check_separable(method: str, ipc: int, *, factor: int, where: str) -> None:
 
 
 # Their images are made one after the other, or are kept by descending value.
-_SEPARABLE = ("random", "herding", "sre2l", "cda")
+_SEPARABLE = ("random", "herding", "coverage", "sre2l", "cda")
 _REASONS = {
     "rded": "which patches share a mosaic depends on the number of images",
     "datm": "DATM optimises all images together",

@@ -19,7 +19,7 @@ def real_exemplars(
 
     Args:
         data: Its training images are used, and no others.
-        method: Spec of a distiller: ``"random"``, ``"herding"``, ``"rded:factor=2"``.
+        method: Spec of a distiller: ``"random"``, ``"coverage"``, ``"rded:factor=2"``.
         ipc: Exemplars of each class, at least 1.
         teacher: For methods that need one; it has seen all classes.
         seed: Of the method's draws.

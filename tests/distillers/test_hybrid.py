@@ -269,7 +269,7 @@ def test_other_signs_are_written_as_they_are_read() -> None:
         ("hybrid:nan", r"`p` in \(0, 1\), got nan"),
         ("hybrid:true", r"`p` in \(0, 1\), got True"),
         ("hybrid:half", r"`p` in \(0, 1\), got 'half'"),
-        ("hybrid:real=rded", "Expected `real` to be random or herding, got `rded:factor=1"),
+        ("hybrid:real=rded", "Expected `real` to be one of random, herding, coverage, got `rded:factor=1"),
         ("hybrid:distilled=dm/float32", "that are pixels, as real images are, got `white`"),
         ("hybrid:distilled=hybrid/0.3", "Expected `distilled` to be one method, got `hybrid:p=0.3,"),
         ("hybrid:distilled=rded/sides=3", "Bad options in distiller `rded:sides=3`"),

@@ -304,7 +304,7 @@ def test_stored_labels_need_no_teacher(root: Path) -> None:
         ({"criterion_name": "gitf"}, "Unknown loss `gitf`. Known: gift"),
         ({"optimizer": "SDG"}, "Unknown optimizer `SDG`"),
         ({"preset": "best"}, "Unknown preset `best`. Known: gift"),
-        ({"image_size": 16}, "`image_size` for random and herding only, got 16"),
+        ({"image_size": 16}, "`image_size` for random, herding, coverage only, got 16"),
         ({"teacher": "weights.pth"}, "no `teacher` for `labels` hard"),
         ({"stream": "labels"}, "no `stream` for `labels` hard"),
         ({"labels": "stream", "criterion_name": "kl"}, "Expected `stream` for `labels` stream"),
