@@ -46,7 +46,7 @@ class Coverage:
         del generator
         return select_by_features(
             self,
-            cover,
+            lambda features, count: cover(features @ features.T, count),
             images,
             labels,
             per_class=per_class,
@@ -56,26 +56,29 @@ class Coverage:
         )
 
 
-def cover(features: Tensor, count: int) -> Tensor:
-    """Indices of ``count`` rows to which all rows are similar.
+def cover(similarities: Tensor, count: int, costs: Tensor | None = None) -> Tensor:
+    """Indices of ``count`` candidates to one of which each of N things is similar.
 
-    Each choice is the one that adds most to the sum, over all rows, of the largest cosine with a chosen row.
+    Each choice is the one that adds most to the sum, over all things, of the largest similarity to a chosen
+    candidate; or most for what it costs.
 
     Args:
-        features: (N, D), each of length 1.
-        count: At most N.
+        similarities: Of things and candidates, (N, M), at least -1.
+        count: At most M.
+        costs: Of candidates, positive (M,); None if they are equal.
 
     Returns:
         int64 (count,), in the order of choice; every prefix is such a selection itself.
     """
-    similarities = features @ features.T
-    nearest = torch.full_like(similarities[0], -1)  # the least that a cosine can be
-    free = torch.ones(len(features), dtype=torch.bool, device=features.device)
+    candidates = similarities.T.contiguous()
+    nearest = torch.full_like(candidates[0], -1)
+    prices = torch.ones(len(candidates)) if costs is None else costs
+    free = torch.ones(len(candidates), dtype=torch.bool)
     chosen = []
     for _ in range(count):
-        gains = (similarities - nearest).clamp_(min=0).sum(1)  # a row of similarities is a candidate
+        gains = (candidates - nearest).clamp_(min=0).sum(1) / prices
         best = int(gains.masked_fill(~free, -1).argmax())
         chosen.append(best)
         free[best] = False
-        nearest = torch.maximum(nearest, similarities[best])
+        nearest = torch.maximum(nearest, candidates[best])
     return torch.tensor(chosen, dtype=torch.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from gift_cl.dataset import DistilledDataset, count_labels
 from gift_cl.distillers.coverage import Coverage
 from gift_cl.distillers.embeddings import Embedding, Kind, Networks, pixel_box
 from gift_cl.distillers.herding import Herding
-from gift_cl.distillers.matching_targets import Rule, check_matching
+from gift_cl.distillers.matching_targets import Rule
 from gift_cl.distillers.pixels import PixelBox
 from gift_cl.distillers.protocol import Distiller, require_teacher
 from gift_cl.distillers.random_images import RandomImages
@@ -92,7 +92,9 @@ class Matching:
     def __post_init__(self) -> None:
         check_whole("iterations", self.iterations)
         check_whole("real", self.real)
-        check_matching(self.pool, self.optimizer)
+        check_whole("pool", self.pool, low=0)
+        if self.optimizer not in get_args(Rule):
+            raise ValueError(f"Expected `optimizer` to be sgd or adam, got {self.optimizer!r}.")
         check_number("lr", self.lr, low_too=False)
         check_number("momentum", self.momentum, high=1)
         if self.init not in self.inits:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -122,15 +122,3 @@ def pixel_optimizer(rule: Rule, pixels: Tensor, *, lr: float, momentum: float) -
     if rule == "adam":
         return torch.optim.Adam([pixels], lr=lr)
     return torch.optim.SGD([pixels], lr=lr, momentum=momentum)
-
-
-def check_matching(pool: object, optimizer: object) -> None:
-    """Check options that distillers share.
-
-    Raises:
-        ValueError: If one is unknown or out of range.
-    """
-    if not isinstance(pool, int) or isinstance(pool, bool) or pool < 0:
-        raise ValueError(f"Expected `pool` to be an integer of at least 0, got {pool!r}.")
-    if optimizer not in get_args(Rule):
-        raise ValueError(f"Expected `optimizer` to be sgd or adam, got {optimizer!r}.")

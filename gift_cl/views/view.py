@@ -121,7 +121,7 @@ def check_number(
         raise ValueError(f"Expected `{name}` in {limits}, got {value!r}.")
 
 
-def check_whole(name: str, value: object) -> None:
-    """Raise ``ValueError`` unless the option is an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Expected `{name}` to be an integer of at least 1, got {value!r}.")
+def check_whole(name: str, value: object, *, low: int = 1) -> None:
+    """Raise ``ValueError`` unless the option is an integer of at least ``low``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"Expected `{name}` to be an integer of at least {low}, got {value!r}.")
