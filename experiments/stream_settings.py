@@ -29,6 +29,8 @@ class MemoryChoice:
         labels: hard, stored:views=K,refresh=B or online:bits=B.
         loss: Loss on the exemplars.
         memory_weight: Factor of that loss.
+        per_class: Exemplars of each class, for a codec whose files differ in size; None for as many as the
+            bytes hold.
     """
 
     exemplars: str
@@ -36,6 +38,7 @@ class MemoryChoice:
     labels: str = "hard"
     loss: str = "ce"
     memory_weight: float = 1.0
+    per_class: int | None = None
 
     @property
     def is_real(self) -> bool:
@@ -46,11 +49,13 @@ class MemoryChoice:
     def name(self) -> str:
         """How tables call it."""
         weight = "" if self.memory_weight == 1 else f" x {self.memory_weight:g}"
-        return f"{self.exemplars} · {self.codec} · {self.labels} · {self.loss}{weight}"
+        number = "" if self.per_class is None else f" · {self.per_class} a class"
+        return f"{self.exemplars} · {self.codec} · {self.labels} · {self.loss}{weight}{number}"
 
     def is_real_twin(self, other: MemoryChoice) -> bool:
-        """Whether this is `other` with real exemplars in the place of its own."""
-        return self.is_real and replace(self, exemplars=other.exemplars) == other
+        """Whether this is `other` with real exemplars in the place of its own, as many as the bytes hold."""
+        own = replace(self, exemplars=other.exemplars, per_class=other.per_class)
+        return self.is_real and own == other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +129,7 @@ def make_runs(
     A memory whose images all take as many bytes has a fixed number of exemplars of each class, from the
     first experience on: what fits into the bytes of ``ipc`` raw images, each with its label. Files differ in
     size; memories of them get the bytes of all classes as a budget, which leaves more to the first classes
-    while they are few.
+    while they are few, or the number that their setting says, whatever it takes.
 
     Raises:
         ValueError: If a spec cannot be built, or a distiller has another codec of its own.
@@ -133,7 +138,7 @@ def make_runs(
     for seed, ipc, memory in itertools.product(comparison.seeds, comparison.ipc, comparison.memories):
         config = replace(
             comparison.stream,
-            **{axis.name: getattr(memory, axis.name) for axis in fields(memory)},
+            **{axis.name: getattr(memory, axis.name) for axis in fields(memory) if axis.name != "per_class"},
             **_size(memory, ipc, num_classes, image_shape),
             seed=seed,
             class_order_seed=seed,
@@ -150,6 +155,8 @@ def _size(
     own = DISTILLERS.create(memory.exemplars).codec
     if own is not None and own != memory.codec:
         raise ValueError(f"Expected `codec: {own}` for `{memory.exemplars}`, got {memory.codec}.")
+    if memory.per_class is not None:
+        return {"budget_bytes": None, "per_class": memory.per_class}
     if memory.codec.partition(":")[0] in _FILES:
         return {"budget_bytes": num_classes * raw, "per_class": None}
     each = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8)).nbytes

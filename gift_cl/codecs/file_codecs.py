@@ -30,6 +30,7 @@ class _FileCodec(ABC):
 
     container: ClassVar[Container]
     has_gray: ClassVar[bool] = True
+    factor: ClassVar[int] = 1  # of `Downscale`: images keep their size
 
     @property
     @abstractmethod
@@ -80,6 +81,19 @@ class _FileCodec(ABC):
                     f"({error}). Encode the images again."
                 ) from error
         return torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
+
+    def shrink(self, images: Tensor) -> Tensor:
+        """The images: none is made smaller; see `Downscale.shrink`."""
+        check_images(images)
+        return images
+
+    def enlarge(self, images: Tensor) -> Tensor:
+        """What comes back of images, uint8 (N, C, H, W) on their device."""
+        return self.decode(self.encode(images)).to(images.device)
+
+    def encode_small(self, images: Tensor) -> EncodedImages:
+        """`encode`; see `Downscale.encode_small`."""
+        return self.encode(images)
 
     def _write(self, pixels: Pixels) -> bytes:
         from PIL import Image  # slow to import, and only these codecs need it

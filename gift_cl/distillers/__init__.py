@@ -1,7 +1,6 @@
 """Distillers by name: each makes few exemplars of many images."""
 
 from gift_cl.distillers.cda import CDA as CDA
-from gift_cl.distillers.compact import Compact as Compact
 from gift_cl.distillers.coverage import Coverage as Coverage
 from gift_cl.distillers.datm import DATM as DATM
 from gift_cl.distillers.dm import DM as DM
@@ -21,7 +20,6 @@ DISTILLERS: Registry[Distiller] = Registry("distiller")
 DISTILLERS.add("random", RandomImages, reference="uniform draw of real images")
 DISTILLERS.add("herding", Herding, reference="iCaRL, CVPR 2017; real images")
 DISTILLERS.add("coverage", Coverage, reference="greedy facility location, Wei et al., ICML 2015; real images")
-DISTILLERS.add("compact", Compact, reference="coverage for the bytes of a codec; ours")
 DISTILLERS.add("rded", RDED, reference="RDED, CVPR 2024; LINs-lab/RDED@3f6453d")
 DISTILLERS.add("sre2l", SRe2L, reference="SRe2L, NeurIPS 2023; VILA-Lab/SRe2L@8d00cba")
 DISTILLERS.add("cda", CDA, reference="CDA, TMLR 2024; VILA-Lab/SRe2L@8d00cba, CDA")

@@ -46,7 +46,7 @@ class Coverage:
         del generator
         return select_by_features(
             self,
-            lambda features, count: cover(features @ features.T, count),
+            cover,
             images,
             labels,
             per_class=per_class,
@@ -56,29 +56,26 @@ class Coverage:
         )
 
 
-def cover(similarities: Tensor, count: int, costs: Tensor | None = None) -> Tensor:
-    """Indices of ``count`` candidates to one of which each of N things is similar.
+def cover(features: Tensor, count: int) -> Tensor:
+    """Indices of ``count`` rows to one of which each row is similar.
 
-    Each choice is the one that adds most to the sum, over all things, of the largest similarity to a chosen
-    candidate; or most for what it costs.
+    Each choice is the one that adds most to the sum, over all rows, of the largest cosine with a chosen row.
 
     Args:
-        similarities: Of things and candidates, (N, M), at least -1.
-        count: At most M.
-        costs: Of candidates, positive (M,); None if they are equal.
+        features: (N, D), each of length 1.
+        count: At most N.
 
     Returns:
         int64 (count,), in the order of choice; every prefix is such a selection itself.
     """
-    candidates = similarities.T.contiguous()
-    nearest = torch.full_like(candidates[0], -1)
-    prices = torch.ones(len(candidates)) if costs is None else costs
-    free = torch.ones(len(candidates), dtype=torch.bool)
+    similarities = features @ features.T
+    nearest = torch.full_like(similarities[0], -1)  # the least that a cosine can be
+    free = torch.ones(len(features), dtype=torch.bool)
     chosen = []
     for _ in range(count):
-        gains = (candidates - nearest).clamp_(min=0).sum(1) / prices
+        gains = (similarities - nearest).clamp_(min=0).sum(1)  # a row of similarities is a candidate
         best = int(gains.masked_fill(~free, -1).argmax())
         chosen.append(best)
         free[best] = False
-        nearest = torch.maximum(nearest, candidates[best])
+        nearest = torch.maximum(nearest, similarities[best])
     return torch.tensor(chosen, dtype=torch.int64)

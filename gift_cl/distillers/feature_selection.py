@@ -11,7 +11,7 @@ from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers.protocol import Distiller, Selection, require_finite, require_input, require_teacher
 from gift_cl.memory_format import images_at_once
 from gift_cl.models import penultimate
-from gift_cl.progress import Progress, silent
+from gift_cl.progress import Progress
 from gift_cl.teacher import Teacher, as_float
 
 Choice = Callable[[Tensor, int], Tensor]
@@ -40,7 +40,8 @@ def select_by_features(
     require_input(images, labels, per_class=per_class)
     method = distiller.spec
     teacher = require_teacher(teacher, labels, method=method)
-    features = directions(teacher, images, method=method, progress=progress)
+    features = nn.functional.normalize(_features(teacher, images, progress), dim=1).cpu()
+    require_finite(features, method=method)
     parts = []
     for label in labels.unique():
         indices = (labels == label).nonzero().flatten()
@@ -50,12 +51,7 @@ def select_by_features(
 
 
 @torch.no_grad()
-def directions(teacher: Teacher, images: Tensor, *, method: str, progress: Progress = silent) -> Tensor:
-    """Penultimate features of uint8 ``images`` (N, C, H, W), each of length 1, float (N, D) on the CPU.
-
-    Raises:
-        ValueError: If they are not finite; it names the ``method`` that asks.
-    """
+def _features(teacher: Teacher, images: Tensor, progress: Progress) -> Tensor:
     device = next(teacher.model.parameters()).device
     features: list[Tensor] = []
     done = 0
@@ -64,6 +60,4 @@ def directions(teacher: Teacher, images: Tensor, *, method: str, progress: Progr
         features.append(penultimate(teacher.model, inputs))
         done += len(batch)
         progress(done, len(images))
-    joined = nn.functional.normalize(torch.cat(features), dim=1).cpu()
-    require_finite(joined, method=method)
-    return joined
+    return torch.cat(features)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from gift_cl.codecs import Downscale, EncodedImages, Quantize, concat
+from gift_cl.codecs import Downscale, EncodedImages, Quantize, Webp, concat
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers.gradient_matching import GradientTarget
 from gift_cl.distillers.matching import Matching, Start
@@ -21,6 +21,7 @@ from gift_cl.distillers.siamese import owners_of
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError
 from gift_cl.views.dsa import Form
+from gift_cl.views.view import check_whole
 
 Match = Literal["feature", "gradient"]
 
@@ -40,7 +41,8 @@ class IDC(Matching):
 
     Args:
         factor: How much smaller exemplars are stored; 1 keeps their size and stores them by ``quantize``.
-        bits: Bits of a stored value, in [1, 8], less than 8 for ``factor`` 1.
+        bits: Bits of a stored value, in [1, 8].
+        webp: Quality of the codec ``webp``, which then stores them, in [1, 100]; 0 for other codecs.
         match: ``feature``: mean features of each class, as in `DM`. ``gradient``: directions of the gradients
             that each class gives to the weights of the network; takes more time.
         lr: As if each pixel that is shown had a gradient of its own. For gradients, 1 is about what was
@@ -68,6 +70,7 @@ class IDC(Matching):
     strategy: str = "color_crop_cutout"
     factor: int = 2
     bits: int = 8
+    webp: int = 0
     match: Match = "feature"
 
     def __post_init__(self) -> None:
@@ -78,9 +81,14 @@ class IDC(Matching):
             )
         if self.pool and self.match == "gradient":
             raise ValueError("Expected `pool` 0 for `match=gradient`, which keeps no targets, got more.")
-        if self.factor == 1 and self.bits == 8:
-            raise ValueError("Expected a `factor` of at least 2 or fewer `bits` than 8. Use `dm`.")
+        check_whole("webp", self.webp, low=0)
         _ = self._codec  # it checks its options
+        if (self.factor > 1 or self.bits != 8) == bool(self.webp):
+            raise ValueError(
+                "Expected a `factor` of at least 2 or fewer `bits` than 8; or `factor` 1, 8 `bits` and a "
+                f"`webp` quality; got {self.factor}, {self.bits} and {self.webp}. For images as they are, "
+                "use `dm`."
+            )
 
     @property
     def classes_at_once(self) -> int | None:
@@ -95,7 +103,9 @@ class IDC(Matching):
         return self._codec.spec
 
     @property
-    def _codec(self) -> Downscale | Quantize:
+    def _codec(self) -> Downscale | Quantize | Webp:
+        if self.webp:
+            return Webp(self.webp)
         return Quantize(self.bits) if self.factor == 1 else Downscale(self.factor, self.bits)
 
     def distill(

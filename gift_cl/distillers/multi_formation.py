@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gift_cl.codecs import Downscale, EncodedImages, Quantize
+from gift_cl.codecs import Downscale, EncodedImages, Quantize, Webp
 from gift_cl.distillers.pixels import PixelBox
 
 
@@ -13,7 +13,8 @@ class MultiFormation:
     """Images that share the bytes of one: smaller ones, or such of few grey levels.
 
     Args:
-        codec: Stores them: ``factor``² small ones in the place of each, or `Quantize` 8 / ``bits``.
+        codec: Stores them: `Downscale` ``factor``² small ones in the place of each, `Quantize` 8 / ``bits``,
+            and `Webp` as many as it can.
         box: The space in which they are optimised.
         num_channels: Of the images.
 
@@ -22,7 +23,7 @@ class MultiFormation:
         network sees what the codec decodes, bit for bit.
     """
 
-    def __init__(self, codec: Downscale | Quantize, box: PixelBox, num_channels: int) -> None:
+    def __init__(self, codec: Downscale | Quantize | Webp, box: PixelBox, num_channels: int) -> None:
         self.codec = codec
         self.box = box
         ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, num_channels, 1, 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from gift_cl.distillers import DISTILLERS, Coverage
 from gift_cl.distillers.coverage import cover
@@ -13,10 +13,6 @@ from gift_cl.normalization import Normalization
 from gift_cl.teacher import Teacher
 
 Features = npt.NDArray[np.float64]
-
-
-def cover_rows(features: Tensor, count: int) -> Tensor:
-    return cover(features @ features.T, count)
 
 
 def covered(features: Features, chosen: list[int]) -> float:
@@ -34,7 +30,7 @@ def make_features(count: int, width: int, seed: int) -> Features:
 @given(st.integers(1, 25), st.integers(2, 6), st.integers(0, 1000), st.data())
 def test_each_choice_covers_most(count: int, width: int, seed: int, data: st.DataObject) -> None:
     features = make_features(count, width, seed)
-    chosen = cover_rows(torch.from_numpy(features), data.draw(st.integers(1, count))).tolist()
+    chosen = cover(torch.from_numpy(features), data.draw(st.integers(1, count))).tolist()
     assert len(set(chosen)) == len(chosen)
     for step, choice in enumerate(chosen):
         left = [i for i in range(count) if i not in chosen[:step]]
@@ -45,21 +41,21 @@ def test_each_choice_covers_most(count: int, width: int, seed: int, data: st.Dat
 def test_groups_get_an_exemplar_each_before_one_gets_a_second() -> None:
     """The largest first; herding would stay close to the mean, where no group is."""
     directions = torch.eye(3).repeat_interleave(torch.tensor([4, 6, 2]), 0)
-    assert directions[cover_rows(directions, 3)].argmax(1).tolist() == [1, 0, 2]
+    assert directions[cover(directions, 3)].argmax(1).tolist() == [1, 0, 2]
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 30), st.integers(0, 1000))
 def test_every_prefix_is_a_smaller_choice_and_in_the_end_all_are_taken(count: int, seed: int) -> None:
     features = torch.from_numpy(make_features(count, 3, seed)).float()
-    everything = cover_rows(features, count).tolist()
+    everything = cover(features, count).tolist()
     assert sorted(everything) == list(range(count))
     for wanted in range(count):
-        assert cover_rows(features, wanted).tolist() == everything[:wanted]
+        assert cover(features, wanted).tolist() == everything[:wanted]
 
 
 def test_equal_features_are_taken_in_turn() -> None:
-    assert cover_rows(nn.functional.normalize(torch.ones(5, 3), dim=1), 5).tolist() == [0, 1, 2, 3, 4]
+    assert cover(nn.functional.normalize(torch.ones(5, 3), dim=1), 5).tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("spec", ["mlp:hidden=8", "conv3:width=8"])
@@ -77,7 +73,7 @@ def test_images_are_chosen_class_by_class_in_the_normalised_features_of_the_teac
         features = nn.functional.normalize(penultimate(teacher.model, (images / 255 - 0.4) / 0.3), dim=1)
     for c in range(3):
         own = (labels == c).nonzero().flatten()
-        assert torch.equal(made.images[made.labels == c], images[own[cover_rows(features[own], 4)]])
+        assert torch.equal(made.images[made.labels == c], images[own[cover(features[own], 4)]])
 
 
 def test_it_says_what_it_is_and_needs_a_teacher() -> None:

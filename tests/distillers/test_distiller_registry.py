@@ -14,7 +14,6 @@ from gift_cl.teacher import Teacher, UnseenClassError
 NEED_A_TEACHER = (
     "herding",
     "coverage",
-    "compact:crops=1",
     "rded:factor=1,crops=2,min_scale=0.3,sources=20",
     "rded:factor=2,crops=4",
     "sre2l:iterations=2",

@@ -406,7 +406,7 @@ def test_a_hybrid_stores_real_images_as_small() -> None:
     ("options", "match"),
     [
         ({"factor": 0}, "`factor` as a whole number of at least 2, got 0"),
-        ({"factor": 1}, "fewer `bits` than 8. Use `dm`"),
+        ({"factor": 1}, "For images as they are, use `dm`"),
         ({"pool": -1}, "`pool` to be an integer of at least 0, got -1"),
         ({"pool": 2, "match": "gradient"}, "`pool` 0 for `match=gradient`"),
         ({"optimizer": "lion"}, "`optimizer` to be sgd or adam, got 'lion'"),
