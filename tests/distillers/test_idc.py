@@ -7,7 +7,7 @@ import torch
 from test_multi_formation import bilinear
 from torch import Tensor, nn
 
-from gift_cl.codecs import Downscale
+from gift_cl.codecs import Downscale, Quantize, Webp
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers import RandomImages
 from gift_cl.distillers.gradient_matching import (
@@ -38,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gradient trained": {"match": "gradient", "embedding": "trained"},
     "four bits": {"bits": 4},
     "two bits of whole images": {"factor": 1, "bits": 2},
+    "through webp": {"factor": 1, "webp": 30},
     "from herded images": {"init": "herding"},
     "pool and adam": {"pool": 1, "optimizer": "adam", "lr": 0.1},
     "no views": {"strategy": "none"},
@@ -176,15 +177,42 @@ def test_the_stored_images_are_what_the_loss_saw_bit_for_bit() -> None:
     assert not torch.equal(seen, before)
 
 
-def test_images_of_few_levels_are_matched_as_they_are_stored() -> None:
-    options = FEW | {"embedding": "teacher", "strategy": "none", "lr": 30.0, "factor": 1, "bits": 2}
+@pytest.mark.parametrize(
+    ("chosen", "codec"), [({"bits": 2}, Quantize(2)), ({"webp": 30}, Webp(30))], ids=["quantize", "webp"]
+)
+def test_whole_images_are_matched_as_they_are_stored(chosen: dict[str, int], codec: Quantize | Webp) -> None:
+    options = FEW | {"embedding": "teacher", "strategy": "none", "lr": 30.0, "factor": 1} | chosen
     teacher = make_teacher(Flat(64))
+    before = distill(IDC(**options | {"iterations": 1, "lr": 1e-9}), teacher=teacher)
     made = distill(IDC(**options | {"iterations": 1}), teacher=teacher)
-    assert made.encoded.codec == "quantize:2"
-    assert made.encoded.nbytes == len(made) * 64 * 2 // 8
+    assert made.encoded.codec == codec.spec
+    assert torch.equal(before.images, codec.encode(not_moved(before)).decode())
+    assert not torch.equal(made.images, before.images)
     distill(IDC(**options | {"iterations": 2}), teacher=teacher)
     assert isinstance(teacher.model, Flat)
     assert torch.equal(teacher.model.seen[-1], NORM.apply(made.images.float() / 255))
+
+
+def not_moved(made: DistilledDataset) -> Tensor:
+    """The real images that exemplars were, if no step moved them."""
+    images, labels = make_images()
+    return (
+        RandomImages()
+        .distill(
+            images,
+            labels,
+            per_class=4,
+            num_classes=made.num_classes,
+            teacher=None,
+            generator=torch.Generator().manual_seed(0),
+        )
+        .images
+    )
+
+
+def test_exemplars_of_few_bits_take_few_bytes() -> None:
+    made = distill(IDC(**FEW | {"factor": 1, "bits": 2}))
+    assert made.encoded.nbytes == len(made) * 64 * 2 // 8
     assert set(made.images.unique().tolist()) <= {0, 85, 170, 255}
 
 
@@ -412,6 +440,10 @@ def test_a_hybrid_stores_real_images_as_small() -> None:
         ({"optimizer": "lion"}, "`optimizer` to be sgd or adam, got 'lion'"),
         ({"init": "noise"}, "`init` to be one of real, herding, coverage, got 'noise'"),
         ({"bits": 9}, r"`bits` as a whole number in \[1, 8\], got 9"),
+        ({"webp": 20}, "or `factor` 1, 8 `bits` and a `webp` quality; got 2, 8 and 20"),
+        ({"factor": 1, "bits": 4, "webp": 20}, "a `webp` quality; got 1, 4 and 20"),
+        ({"factor": 1, "webp": 101}, r"`quality` as a whole number in \[1, 100\], got 101"),
+        ({"factor": 1, "webp": -1}, "`webp` to be an integer of at least 0, got -1"),
         ({"match": "logits"}, "`match` to be one of feature, gradient, got 'logits'"),
         ({"iterations": 0}, "`iterations` to be an integer of at least 1, got 0"),
         ({"real": 0}, "`real` to be an integer of at least 1, got 0"),

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gift_cl.codecs import Downscale, Quantize
+from gift_cl.codecs import Downscale, Quantize, Webp
 from gift_cl.distillers.multi_formation import MultiFormation
 from gift_cl.distillers.pixels import PixelBox
 from gift_cl.normalization import NORMALIZATIONS, Normalization
@@ -89,13 +89,13 @@ def test_a_single_mean_serves_all_channels() -> None:
     assert torch.equal(formation.levels(small).float(), ((small * 0.25 + 0.5) * 255).round())
 
 
-@pytest.mark.parametrize("bits", [1, 2, 5])
-def test_images_of_few_levels_are_seen_as_they_are_stored(bits: int) -> None:
-    formation = MultiFormation(Quantize(bits), PixelBox(CIFAR, "cpu"), 3)
+@pytest.mark.parametrize("codec", [Quantize(1), Quantize(2), Quantize(5), Webp(1), Webp(60)])
+def test_whole_images_are_seen_as_they_are_stored(codec: Quantize | Webp) -> None:
+    formation = MultiFormation(codec, PixelBox(CIFAR, "cpu"), 3)
     pixels = make_small(formation).requires_grad_()
     seen = formation.decode(pixels)
     stored = formation.encode(pixels.detach())
-    assert stored.codec == f"quantize:{bits}"
+    assert stored.codec == codec.spec
     assert torch.equal(formation.box.from_uint8(stored.decode()), seen.detach())
     slopes = torch.randn(seen.shape, generator=torch.Generator().manual_seed(1))
     (gradient,) = torch.autograd.grad((seen * slopes).sum(), pixels)

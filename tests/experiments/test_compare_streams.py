@@ -107,12 +107,21 @@ def test_bytes_become_exemplars_by_their_codec() -> None:
         MemoryChoice(exemplars="herding", codec="downscale:2"),
         MemoryChoice(exemplars="idc:factor=2", codec="downscale:2"),
         MemoryChoice(exemplars="herding", codec="webp:50"),
+        MemoryChoice(exemplars="herding", codec="webp:50", per_class=7),
     ]
     runs = make_runs(StreamsConfig(memories=memories, ipc=[10], seeds=[3]), **CIFAR)
-    assert [one.config.per_class for one in runs] == [10, 39, 39, None]
+    assert [one.config.per_class for one in runs] == [10, 39, 39, None, 7]
     assert 39 * (768 + 1) <= 10 * (3072 + 1) < 40 * (768 + 1)
-    assert [one.config.budget_bytes for one in runs] == [None, None, None, 100 * (30720 + 10)]
+    assert [one.config.budget_bytes for one in runs] == [None, None, None, 100 * (30720 + 10), None]
     assert {(one.config.seed, one.config.class_order_seed) for one in runs} == {(3, 3)}
+
+
+def test_a_twin_has_as_many_exemplars_as_its_bytes_hold() -> None:
+    ours = MemoryChoice(exemplars="idc:factor=1,webp=10", codec="webp:10", per_class=18)
+    twin = MemoryChoice(exemplars="coverage", codec="webp:10", per_class=22)
+    assert twin.is_real_twin(ours)
+    assert not MemoryChoice(exemplars="coverage", codec="webp:50", per_class=18).is_real_twin(ours)
+    assert not ours.is_real_twin(ours)
 
 
 def test_a_codec_that_is_not_that_of_the_distiller_is_refused() -> None:
