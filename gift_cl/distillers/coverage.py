@@ -1,4 +1,4 @@
-"""Coverage: real images such that each image of the class has one that is like it."""
+"""Coverage: real images to one of which each image of the class is similar."""
 
 from __future__ import annotations
 
@@ -7,53 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers.feature_selection import select_by_features
-from gift_cl.progress import Progress, silent
-from gift_cl.teacher import Teacher
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Greedy facility location in the teacher's L2-normalised penultimate features.
-
-    Herding keeps the mean of a class, which few exemplars can share without being like the others. Here each
-    exemplar stands for the images that are most like it.
-
-    Source:
-        Cornuéjols, Fisher and Nemhauser, Location of bank accounts to optimize float, Management Science
-        1977: the greedy choice has at least 1 - 1/e of the best sum of similarities. As a choice of training
-        data: Wei, Iyer and Bilmes, ICML 2015.
-    """
-
-    spec: str = field(default="coverage", init=False)
-    needs_teacher: bool = field(default=True, init=False)
-    classes_at_once: int = field(default=1, init=False)
-    codec: None = field(default=None, init=False)
-
-    def distill(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        per_class: int,
-        num_classes: int,
-        teacher: Teacher | None,
-        generator: torch.Generator,
-        progress: Progress = silent,
-    ) -> DistilledDataset:
-        """See `Distiller.distill`; nothing is drawn."""
-        del generator
-        return select_by_features(
-            self,
-            cover,
-            images,
-            labels,
-            per_class=per_class,
-            num_classes=num_classes,
-            teacher=teacher,
-            progress=progress,
-        )
+from gift_cl.distillers.feature_selection import FeatureSelection
 
 
 def cover(features: Tensor, count: int) -> Tensor:
@@ -79,3 +33,23 @@ def cover(features: Tensor, count: int) -> Tensor:
         free[best] = False
         nearest = torch.maximum(nearest, similarities[best])
     return torch.tensor(chosen, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Coverage(FeatureSelection):
+    """Greedy facility location in the teacher's features.
+
+    Herding keeps the mean of a class, which few exemplars can share without being like the others. Here each
+    exemplar stands for the images that are most like it.
+
+    Source:
+        Cornuéjols, Fisher and Nemhauser, Location of bank accounts to optimize float, Management Science
+        1977: the greedy choice has at least 1 - 1/e of the best sum of similarities. As a choice of training
+        data: Wei, Iyer and Bilmes, ICML 2015.
+    """
+
+    spec: str = field(default="coverage", init=False)
+
+    def choose(self, features: Tensor, count: int) -> Tensor:
+        """See `cover`."""
+        return cover(features, count)

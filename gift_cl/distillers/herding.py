@@ -7,49 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers.feature_selection import select_by_features
-from gift_cl.progress import Progress, silent
-from gift_cl.teacher import Teacher
-
-
-@dataclass(frozen=True)
-class Herding:
-    """Greedy selection in the teacher's L2-normalised penultimate features.
-
-    Source:
-        Welling, Herding dynamical weights to learn, ICML 2009; Rebuffi et al., iCaRL, CVPR 2017,
-        algorithm 4. No image is taken twice.
-    """
-
-    spec: str = field(default="herding", init=False)
-    needs_teacher: bool = field(default=True, init=False)
-    classes_at_once: int = field(default=1, init=False)
-    codec: None = field(default=None, init=False)
-
-    def distill(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        per_class: int,
-        num_classes: int,
-        teacher: Teacher | None,
-        generator: torch.Generator,
-        progress: Progress = silent,
-    ) -> DistilledDataset:
-        """See `Distiller.distill`; nothing is drawn."""
-        del generator
-        return select_by_features(
-            self,
-            herd,
-            images,
-            labels,
-            per_class=per_class,
-            num_classes=num_classes,
-            teacher=teacher,
-            progress=progress,
-        )
+from gift_cl.distillers.feature_selection import FeatureSelection
 
 
 def herd(features: Tensor, count: int) -> Tensor:
@@ -75,3 +33,19 @@ def herd(features: Tensor, count: int) -> Tensor:
         free[best] = False
         total = total + features[best]
     return torch.tensor(chosen, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Herding(FeatureSelection):
+    """Greedy selection in the teacher's features.
+
+    Source:
+        Welling, Herding dynamical weights to learn, ICML 2009; Rebuffi et al., iCaRL, CVPR 2017,
+        algorithm 4. No image is taken twice.
+    """
+
+    spec: str = field(default="herding", init=False)
+
+    def choose(self, features: Tensor, count: int) -> Tensor:
+        """See `herd`."""
+        return herd(features, count)
