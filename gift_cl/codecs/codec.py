@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -36,6 +37,38 @@ class Codec(Protocol):
             ValueError: If another codec wrote them, or stored bytes are damaged.
         """
         ...
+
+
+class SameSize(ABC):
+    """What codecs of whole images have in common with `Downscale`, which stores smaller ones."""
+
+    factor: ClassVar[int] = 1
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> EncodedImages:
+        """See `Codec`."""
+
+    @abstractmethod
+    def decode(self, encoded: EncodedImages) -> Tensor:
+        """See `Codec`."""
+
+    def shrink(self, images: Tensor) -> Tensor:
+        """The images, uint8 (N, C, H, W): none is made smaller."""
+        check_images(images)
+        return images
+
+    def encode_small(self, images: Tensor) -> EncodedImages:
+        """`encode`."""
+        return self.encode(images)
+
+    def enlarge(self, images: Tensor) -> Tensor:
+        """What comes back of images, uint8 (N, C, H, W) on their device.
+
+        Raises:
+            TypeError: If the images are of another type.
+            ValueError: If their shape does not suit the codec.
+        """
+        return self.decode(self.encode(images)).to(images.device)
 
 
 def check_images(images: Tensor, *, dtype: torch.dtype = torch.uint8) -> tuple[int, int, int]:

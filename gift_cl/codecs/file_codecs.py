@@ -8,7 +8,7 @@ readable stream changes pixels and goes unnoticed here, so files that hold a mem
 from __future__ import annotations
 
 import io
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gift_cl.codecs.codec import check_images, check_whole_number, check_written_by
+from gift_cl.codecs.codec import SameSize, check_images, check_whole_number, check_written_by
 from gift_cl.codecs.containers import JPEG, PNG, WEBP, Container
 from gift_cl.codecs.encoded import EncodedImages
 
@@ -25,12 +25,11 @@ Pixels = npt.NDArray[np.uint8]
 _MODES = {1: "L", 3: "RGB"}
 
 
-class _FileCodec(ABC):
+class _FileCodec(SameSize):
     """What the file codecs have in common; a subclass says how pillow writes the file."""
 
     container: ClassVar[Container]
     has_gray: ClassVar[bool] = True
-    factor: ClassVar[int] = 1  # of `Downscale`: images keep their size
 
     @property
     @abstractmethod
@@ -81,19 +80,6 @@ class _FileCodec(ABC):
                     f"({error}). Encode the images again."
                 ) from error
         return torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
-
-    def shrink(self, images: Tensor) -> Tensor:
-        """The images: none is made smaller; see `Downscale.shrink`."""
-        check_images(images)
-        return images
-
-    def enlarge(self, images: Tensor) -> Tensor:
-        """What comes back of images, uint8 (N, C, H, W) on their device."""
-        return self.decode(self.encode(images)).to(images.device)
-
-    def encode_small(self, images: Tensor) -> EncodedImages:
-        """`encode`; see `Downscale.encode_small`."""
-        return self.encode(images)
 
     def _write(self, pixels: Pixels) -> bytes:
         from PIL import Image  # slow to import, and only these codecs need it

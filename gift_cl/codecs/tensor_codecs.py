@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gift_cl.codecs.codec import check_images, check_whole_number, check_written_by
+from gift_cl.codecs.codec import SameSize, check_images, check_whole_number, check_written_by
 from gift_cl.codecs.encoded import EncodedImages
 
 
@@ -76,7 +75,7 @@ class Float32:
 
 
 @dataclass(frozen=True)
-class Quantize:
+class Quantize(SameSize):
     """Pixels at ``2**bits`` uniform levels over [0, 255], packed without gaps.
 
     A pixel ``v`` is stored as the level round(v (2^bits - 1) / 255) and comes back as
@@ -91,7 +90,6 @@ class Quantize:
     """
 
     bits: int
-    factor: ClassVar[int] = 1  # of `Downscale`: images keep their size
 
     def __post_init__(self) -> None:
         check_whole_number("bits", self.bits, low=1, high=8)
@@ -112,25 +110,11 @@ class Quantize:
         rows = _rows(encoded, self.spec, _packed_nbytes(num_values, self.bits))
         return _unpack(rows, num_values, self.bits).view(len(encoded), *encoded.image_shape)
 
-    def shrink(self, images: Tensor) -> Tensor:
-        """The images: none is made smaller; see `Downscale.shrink`."""
-        check_images(images)
-        return images
-
     def enlarge(self, images: Tensor) -> Tensor:
-        """What comes back of images without storing them, uint8 (N, C, H, W) on their device.
-
-        Raises:
-            TypeError: If the images are of another type.
-            ValueError: If they have not four dimensions.
-        """
+        """See `SameSize.enlarge`; nothing leaves their device."""
         check_images(images)
         flat = images.flatten(1)
         return _unpack(_pack(flat, self.bits), flat.shape[1], self.bits).view(images.shape)
-
-    def encode_small(self, images: Tensor) -> EncodedImages:
-        """`encode`; see `Downscale.encode_small`."""
-        return self.encode(images)
 
 
 @dataclass(frozen=True)

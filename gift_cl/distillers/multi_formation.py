@@ -10,7 +10,7 @@ from gift_cl.distillers.pixels import PixelBox
 
 
 class MultiFormation:
-    """Images that share the bytes of one: smaller ones, or such of few grey levels.
+    """Images that share the bytes of one: smaller ones, such of few grey levels, or compressed ones.
 
     Args:
         codec: Stores them: `Downscale` ``factor``² small ones in the place of each, `Quantize` 8 / ``bits``,
