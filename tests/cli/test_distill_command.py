@@ -320,7 +320,7 @@ def _full(*arguments: object) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (("--method", "nothing"), "Unknown distiller `nothing`. Known: random, herding, rded"),
+        (("--method", "nothing"), "Unknown distiller `nothing`. Known: random, herding, coverage, rded"),
         (("--method", "rded:corps=5"), "Bad options in distiller `rded:corps=5`"),
         (("--method", "rded"), "Expected `--teacher` or `--model` for `rded`, which needs a teacher"),
         (

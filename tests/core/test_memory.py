@@ -404,7 +404,7 @@ def test_a_budget_of_nothing_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("axis", "match"),
     [
-        ("exemplars", "Unknown distiller `x`. Known: random, herding, rded"),
+        ("exemplars", "Unknown distiller `x`. Known: random, herding, coverage, rded"),
         ("codec", "Unknown codec `x`"),
         ("labels", "Unknown label regime `x`"),
         ("augmentation", "Unknown augmentation `x`"),

@@ -126,7 +126,7 @@ def test_run_names_differ_by_what_is_configured() -> None:
     ("arguments", "message"),
     [
         (["--codec", "jepg:75"], "Unknown codec `jepg`. Known: raw, png"),
-        (["--exemplars", "best"], "Unknown distiller `best`. Known: random, herding, rded"),
+        (["--exemplars", "best"], "Unknown distiller `best`. Known: random, herding, coverage, rded"),
         (["--loss", "kl", "--labels", "hard"], "needs soft labels"),
         (["--budget_bytes", "90"], "one exemplar of each"),
         (["--labels", "online"], "Raise the budget"),

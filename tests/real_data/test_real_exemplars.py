@@ -83,5 +83,5 @@ def test_a_teacher_that_has_not_seen_a_class_is_refused(digits: RealData) -> Non
 
 
 def test_an_unknown_method_lists_the_known_ones(digits: RealData) -> None:
-    with pytest.raises(ValueError, match=r"Unknown distiller `best`. Known: random, herding, rded"):
+    with pytest.raises(ValueError, match=r"Unknown distiller `best`. Known: random, herding, coverage, rded"):
         real_exemplars(digits, "best", ipc=1)
