@@ -20,6 +20,7 @@ from gift_cl.codecs import Jpeg, Png
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers import DISTILLERS, RDED
 from gift_cl.evaluation.labelling import stored_labels
+from gift_cl.files import explaining_writes
 from gift_cl.progress import Progress, silent
 from gift_cl.registry import Registry
 from gift_cl.teacher import as_float
@@ -83,7 +84,7 @@ def write_layout(
             f"Expected equally many images of each of {dataset.num_classes} classes, class after class, for "
             f"the layout `{layout}`, got {dataset.images_per_class}."
         )
-    with _new_folder(Path(folder), overwrite=overwrite) as inside:
+    with _new_folder(Path(folder), overwrite=overwrite) as inside, explaining_writes(folder):
         names = {"data": _plain(data), "model": _plain((model or "none").partition(":")[0])}
         for done in writer.write(dataset, inside, **names):
             progress(done, len(dataset))
@@ -173,9 +174,9 @@ class DATMWriter:
             raise ValueError("Expected a `learned_lr` for the layout `datm`, got none.")
         place = folder / data / str(_ipc(dataset)) / model / "run" / "Normal"
         place.mkdir(parents=True)
-        torch.save(as_float(dataset.images), place / "images_best.pt")
-        torch.save(stored_labels(dataset).float(), place / "labels_best.pt")
-        torch.save(torch.tensor(dataset.learned_lr), place / "lr_best.pt")
+        _save(as_float(dataset.images), place / "images_best.pt")
+        _save(stored_labels(dataset).float(), place / "labels_best.pt")
+        _save(torch.tensor(dataset.learned_lr), place / "lr_best.pt")
         yield len(dataset)
 
 
@@ -196,7 +197,7 @@ class GIFTWriter:
         place = folder / _plain(method) / f"{data}_{model}" / f"ipc{_ipc(dataset)}"
         place.mkdir(parents=True)
         labels = stored_labels(dataset).float() if method == "datm" else dataset.labels
-        torch.save({"dataset": data, "data": as_float(dataset.images), "label": labels}, place / "data.pt")
+        _save({"dataset": data, "data": as_float(dataset.images), "label": labels}, place / "data.pt")
         yield len(dataset)
 
 
@@ -211,6 +212,14 @@ LAYOUTS.add(
 LAYOUTS.add("rded", RDEDWriter, reference="LINs-lab/RDED@3f6453d")
 LAYOUTS.add("datm", DATMWriter, reference="NUS-HPC-AI-Lab/DATM@97ae510")
 LAYOUTS.add("gift", GIFTWriter, reference="data.pt of LINs-lab/GIFT@38db552")
+
+
+def _save(value: object, path: Path) -> None:
+    """A file of PyTorch; a write that fails is an `OSError`, which PyTorch makes a `RuntimeError`."""
+    try:
+        torch.save(value, path)
+    except RuntimeError as error:
+        raise OSError("the file could not be written to its end") from error
 
 
 def _write_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import struct
 import sys
 import time
@@ -24,6 +25,15 @@ OfflineRun = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]
 def _one_thread() -> None:
     """Models of a few hundred weights are slower on several threads, and much slower on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_files() -> Iterator[None]:
+    """The system writes 100 bytes of a file and refuses the rest, as it would on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture

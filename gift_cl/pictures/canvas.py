@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gift_cl.files import replacing
+from gift_cl.files import explaining_writes, replacing
 
 WIDTH = 8.5  # inches
 CHAR_WIDTH = 0.075  # inches of a character of a legend, about
@@ -31,8 +31,12 @@ def new_figure(height: float, *, width: float = WIDTH) -> tuple[Figure, Any]:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as a PNG; an existing file is replaced only when the new one is complete."""
-    with replacing(path) as temporary:
+    """Write a figure as a PNG; an existing file is replaced only when the new one is complete.
+
+    Raises:
+        OSError: If the file cannot be written, as on a full disk; the message names it.
+    """
+    with replacing(path) as temporary, explaining_writes(path):
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

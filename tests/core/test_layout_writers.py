@@ -236,6 +236,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_layout(make(), tmp_path / "file" / "out", "sre2l", data="cifar10")
 
 
+@pytest.mark.usefixtures("tiny_files")
+@pytest.mark.parametrize("layout", ["sre2l", "gift"])
+def test_a_full_disk_is_named_and_leaves_nothing(layout: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"Cannot write `.*out`: .*\. Make space on its disk"):
+        write_layout(make(), tmp_path / "out", layout, data="cifar10")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("dataset", "layout", "message"),
     [
