@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_TORCH_WRITER = "inline_container"  # in what `torch.save` says of a failed write, a RuntimeError
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -17,12 +19,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Missing folders are made. When the block raises, ``path`` is as it was before.
 
     Raises:
-        OSError: If the folder cannot be written; the message names it.
+        OSError: If the folder cannot be written, or a write fails within the block, as on a full disk; the
+            message names it and the cure.
     """
     target = Path(path)
     temporary = _file_beside(target)
     try:
-        yield temporary
+        with explaining_writes(path, at=temporary):
+            yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     finally:
@@ -30,20 +34,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def explaining_writes(path: str | os.PathLike[str]) -> Iterator[None]:
+def explaining_writes(path: str | os.PathLike[str], *, at: Path) -> Iterator[None]:
     """Turn a write that fails within the block, as on a full disk, into an error that helps.
 
     Args:
         path: What is being written, as the user knows it.
+        at: The temporary file or folder that it is written to. An error that names a file elsewhere, which
+            the block reads, stays what it is.
 
     Raises:
-        OSError: If a write fails; the message names the file and the cure.
+        OSError: If a write fails; the message names ``path`` and the cure.
     """
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if _is_elsewhere(error, at) or (isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error)):
+            raise
         raise OSError(
             f"Cannot write `{os.fspath(path)}`: {_reason(error)}. Make space on its disk, or choose another."
         ) from error
@@ -77,8 +85,15 @@ def _file_beside(target: Path) -> Path:
     return Path(name)
 
 
+def _is_elsewhere(error: Exception, at: Path) -> bool:
+    name = error.filename if isinstance(error, OSError) else None
+    return isinstance(name, str | os.PathLike) and not Path(name).is_relative_to(at)
+
+
 def _reason(error: Exception) -> str:
-    """What the system says; safetensors wraps it in words of its own."""
+    """What the system says; safetensors wraps it in words of its own, and PyTorch keeps it to itself."""
+    if isinstance(error, RuntimeError):
+        return "the file could not be written to its end"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).rpartition("error: ")[2].partition(" (os error")[0]

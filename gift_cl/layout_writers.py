@@ -84,7 +84,7 @@ def write_layout(
             f"Expected equally many images of each of {dataset.num_classes} classes, class after class, for "
             f"the layout `{layout}`, got {dataset.images_per_class}."
         )
-    with _new_folder(Path(folder), overwrite=overwrite) as inside, explaining_writes(folder):
+    with _new_folder(Path(folder), overwrite=overwrite) as inside, explaining_writes(folder, at=inside):
         names = {"data": _plain(data), "model": _plain((model or "none").partition(":")[0])}
         for done in writer.write(dataset, inside, **names):
             progress(done, len(dataset))
@@ -174,9 +174,9 @@ class DATMWriter:
             raise ValueError("Expected a `learned_lr` for the layout `datm`, got none.")
         place = folder / data / str(_ipc(dataset)) / model / "run" / "Normal"
         place.mkdir(parents=True)
-        _save(as_float(dataset.images), place / "images_best.pt")
-        _save(stored_labels(dataset).float(), place / "labels_best.pt")
-        _save(torch.tensor(dataset.learned_lr), place / "lr_best.pt")
+        torch.save(as_float(dataset.images), place / "images_best.pt")
+        torch.save(stored_labels(dataset).float(), place / "labels_best.pt")
+        torch.save(torch.tensor(dataset.learned_lr), place / "lr_best.pt")
         yield len(dataset)
 
 
@@ -197,7 +197,7 @@ class GIFTWriter:
         place = folder / _plain(method) / f"{data}_{model}" / f"ipc{_ipc(dataset)}"
         place.mkdir(parents=True)
         labels = stored_labels(dataset).float() if method == "datm" else dataset.labels
-        _save({"dataset": data, "data": as_float(dataset.images), "label": labels}, place / "data.pt")
+        torch.save({"dataset": data, "data": as_float(dataset.images), "label": labels}, place / "data.pt")
         yield len(dataset)
 
 
@@ -212,14 +212,6 @@ LAYOUTS.add(
 LAYOUTS.add("rded", RDEDWriter, reference="LINs-lab/RDED@3f6453d")
 LAYOUTS.add("datm", DATMWriter, reference="NUS-HPC-AI-Lab/DATM@97ae510")
 LAYOUTS.add("gift", GIFTWriter, reference="data.pt of LINs-lab/GIFT@38db552")
-
-
-def _save(value: object, path: Path) -> None:
-    """A file of PyTorch; a write that fails is an `OSError`, which PyTorch makes a `RuntimeError`."""
-    try:
-        torch.save(value, path)
-    except RuntimeError as error:
-        raise OSError("the file could not be written to its end") from error
 
 
 def _write_images(

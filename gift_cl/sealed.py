@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gift_cl.errors import DamagedFileError
-from gift_cl.files import explaining_writes, replacing
+from gift_cl.files import replacing
 
 METADATA = "gift_cl"
 """The one entry of safetensors' own metadata: it writes several in any order."""
@@ -41,7 +41,7 @@ def write_sealed(
 
     ordered = {name: tensor.contiguous() for name, tensor in tensors.items()}
     described = dict(header) | {"tensors": {name: describe(tensor) for name, tensor in ordered.items()}}
-    with replacing(path) as temporary, explaining_writes(path):
+    with replacing(path) as temporary:
         save_file(ordered, temporary, metadata={METADATA: seal(described)})
 
 

@@ -26,6 +26,9 @@ def save_strategy(strategy: Any, path: str | os.PathLike[str]) -> None:
     Args:
         strategy: Any Avalanche strategy, between two experiences.
         path: Replaced when the checkpoint is complete.
+
+    Raises:
+        OSError: If the file cannot be written, as on a full disk; the message names it.
     """
     for name, module in list(sys.modules.items()):
         parent, _, child = name.rpartition(".")

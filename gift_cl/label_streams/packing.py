@@ -6,10 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,7 +14,7 @@ import numpy.typing as npt
 
 from gift_cl.dataset import DistilledDataset
 from gift_cl.errors import LayoutError
-from gift_cl.files import explaining_writes, replacing
+from gift_cl.files import replacing
 from gift_cl.label_streams.batch import Cutmix, StreamBatch
 from gift_cl.label_streams.packed_layout import (
     CUTMIX,
@@ -71,17 +68,14 @@ def pack_stream(
         raise ValueError("Expected the `dataset` that the stream was opened with, got one with other labels.")
     shape = replace(stream.shape, num_epochs=epochs)
     facts = replace(stream.facts, pixels_sha256=pixels_sha256(dataset))
-    with replacing(path) as temporary, _opened(temporary, path) as file:
-        with explaining_writes(path):
-            writer = _Writer(file, shape, facts)
+    with replacing(path) as temporary, open(temporary, "r+b") as file:
+        writer = _Writer(file, shape, facts)
         for epoch in range(epochs):
             indices = []
             for number in range(shape.num_batches):
                 batch = stream.batch(epoch, number)
                 indices.append(batch.indices)
-                source = stream.source_sha256(epoch, number)
-                with explaining_writes(path):
-                    writer.append(batch, source)
+                writer.append(batch, stream.source_sha256(epoch, number))
                 progress(epoch * shape.num_batches + number + 1, epochs * shape.num_batches)
             try:
                 check_epoch(indices, num_images=shape.num_images)
@@ -90,19 +84,7 @@ def pack_stream(
                     f"Epoch {epoch} of {facts.source} does not fit together. {error} Check that no file has "
                     "another's name, and get the epoch again."
                 ) from error
-        with explaining_writes(path):
-            writer.finish()
-
-
-@contextmanager
-def _opened(temporary: Path, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write; what goes wrong when it is closed, with what is left to write, names ``path``."""
-    file = open(temporary, "r+b")  # noqa: SIM115
-    try:
-        yield file
-    finally:
-        with explaining_writes(path):
-            file.close()
+        writer.finish()
 
 
 class _Writer:

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gift_cl.files import explaining_writes, replacing
+from gift_cl.files import replacing
 
 WIDTH = 8.5  # inches
 CHAR_WIDTH = 0.075  # inches of a character of a legend, about
@@ -36,7 +36,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: If the file cannot be written, as on a full disk; the message names it.
     """
-    with replacing(path) as temporary, explaining_writes(path):
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

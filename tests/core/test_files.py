@@ -1,10 +1,14 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from gift_cl.files import check_writable, explaining_writes, replacing, sha256_of_file
 
@@ -90,7 +94,7 @@ def test_a_place_can_be_checked_before_long_work(tmp_path: Path) -> None:
     ],
 )
 def test_a_write_that_fails_names_the_file_the_reason_and_the_cure(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(OSError, match="Cannot write") as caught, explaining_writes(tmp_path / "file.bin"):
+    with pytest.raises(OSError, match="Cannot write") as caught, replacing(tmp_path / "file.bin"):
         raise error
     assert str(caught.value) == (
         f"Cannot write `{tmp_path / 'file.bin'}`: No space left on device. Make space on its disk, or choose "
@@ -99,9 +103,56 @@ def test_a_write_that_fails_names_the_file_the_reason_and_the_cure(tmp_path: Pat
     assert caught.value.__cause__ is error
 
 
-def test_other_errors_of_a_write_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not finite"), explaining_writes(tmp_path / "file.bin"):
-        raise ValueError("not finite")
+@pytest.mark.usefixtures("tiny_files")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(bytes(1000)),
+        lambda path: torch.save(torch.zeros(1000), path),
+        lambda path: save_file({"a": torch.zeros(1000)}, path),
+    ],
+    ids=["bytes", "torch", "safetensors"],
+)
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, write: Callable[[Path], Any]) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with (
+        pytest.raises(OSError, match=r"Cannot write `.*/file.bin`: .+\. Make space on its disk, or choose"),
+        replacing(path) as temporary,
+    ):
+        write(temporary)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError("not finite"), RuntimeError("shapes do not fit")])
+def test_other_errors_of_a_write_stay_what_they_are(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, replacing(tmp_path / "file.bin"):
+        raise error
+    assert caught.value is error
+
+
+def test_a_file_that_is_read_meanwhile_is_named_itself(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"), replacing(tmp_path / "file.bin"):
+        (tmp_path / "missing").read_bytes()
+    assert not os.listdir(tmp_path)
+
+
+def test_an_error_that_names_the_temporary_file_is_a_failed_write(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="Cannot write `.*/file.bin`: Not a directory"),
+        replacing(tmp_path / "file.bin") as temporary,
+    ):
+        (temporary / "below").touch()
+
+
+def test_a_folder_that_is_written_is_named(tmp_path: Path) -> None:
+    inside = tmp_path / "scratch"
+    with (
+        pytest.raises(OSError, match="Cannot write `out`: No such file"),
+        explaining_writes("out", at=inside),
+    ):
+        (inside / "file").touch()
 
 
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:

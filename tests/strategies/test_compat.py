@@ -52,6 +52,15 @@ def test_the_logger_works_offline_with_metrics_and_checkpoints(
     loaded.evaluator.loggers[0].wandb.finish()
 
 
+@pytest.mark.usefixtures("tiny_files")
+def test_a_full_disk_is_named_and_keeps_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match=r"Cannot write `.*checkpoint.pt`: .*Make space on its disk"):
+        save_strategy(make_strategy(GIFTReplay, memory=DistilledMemory(per_class=2, num_classes=6)), path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path.name, b"old")]
+
+
 def test_names_that_moved_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = make_wandb()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
