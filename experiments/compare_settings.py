@@ -171,7 +171,7 @@ def exemplars_per_class(
     It is ``ipc`` for distillers without a codec of their own, whatever the codec.
 
     Raises:
-        ValueError: If both have a codec, exemplars are no pixels, or the bytes suffice for none.
+        ValueError: If both have a codec, exemplars are no pixels, or their bytes differ.
     """
     if distiller.codec is None:
         return ipc
@@ -185,14 +185,14 @@ def exemplars_per_class(
             f"Expected `codec` raw beside `{distiller.spec}`, which has a codec of its own, got {codec}. "
             "Bytes are equal to those of raw images."
         )
-    each = build_codec(distiller.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8)).nbytes
-    count = ipc * math.prod(image_shape) // each
-    if not count:
+    one = build_codec(distiller.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8))
+    if one.lengths is not None:
         raise ValueError(
-            f"Expected `ipc` of at least {math.ceil(each / math.prod(image_shape))} for `{distiller.spec}`, "
-            f"of which an exemplar takes {each} bytes, got {ipc}."
+            f"Expected exemplars of equal bytes, got files of `{distiller.codec}` from `{distiller.spec}`, "
+            "whose size is known when they are made. `experiments.compare_streams` takes them, with a "
+            "`per_class` of their own."
         )
-    return count
+    return ipc * math.prod(image_shape) // one.nbytes
 
 
 def _check_round(config: CompareConfig, num_exemplars: int) -> None:
