@@ -58,9 +58,7 @@ def contact_sheet(dataset: DistilledDataset, class_names: Sequence[str] | None =
 def _line(figure: Figure, axes: Any) -> int:
     """Characters of a title that fit above the axes, which it is centred on."""
     box = axes.get_position()
-    return int(
-        2 * min(box.x0 + box.width / 2, 1 - box.x0 - box.width / 2) * figure.get_figwidth() / CHAR_WIDTH
-    )
+    return int(2 * min(box.x0 + box.width / 2, 1 - box.x0 - box.width / 2) * figure.get_figwidth() / _TITLE)
 
 
 def _visible(images: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,16 @@ def test_no_more_is_decoded_than_is_shown(monkeypatch: pytest.MonkeyPatch) -> No
     figure = contact_sheet(dataset)
     assert decoded == [200]
     assert "20 of 100 classes, the first 10 of each class" in figure.axes[0].get_title().replace("\n", " ")
+
+
+@pytest.mark.parametrize("columns", [1, 10])
+def test_a_long_title_stays_within_the_picture(columns: int) -> None:
+    method = "idc:" + ",".join(f"embedding_number_{index}=0.0{index}" for index in range(12))
+    dataset = constant([7] * columns, [0] * columns, num_classes=1)
+    figure = contact_sheet(replace(dataset, provenance=Provenance(method=method)), ["mammal of the woods"])
+    figure.draw_without_rendering()
+    box = figure.axes[0].title.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
 
 
 def test_whitened_images_are_stretched_around_their_mean() -> None:
