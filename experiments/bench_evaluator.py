@@ -45,8 +45,6 @@ from gift_cl.normalization import build_normalization
 from gift_cl.teacher import Teacher
 
 _NORMALIZATION = build_normalization("cifar")
-_CPU = torch.device("cpu")
-
 OURS = "evaluator"
 FLOOR = "networks alone"
 CONTIGUOUS = "networks alone, float32, contiguous"
@@ -65,6 +63,7 @@ class Setting:
         epochs: Of each recipe; bfloat16 gets one.
         with_compiled: Time compiled networks too; on a CPU that needs a C++ compiler.
         with_bfloat16: Time bfloat16 too.
+        device: Where all of them compute; each step is waited for.
     """
 
     model: str = "conv3"
@@ -74,15 +73,17 @@ class Setting:
     epochs: int = 3
     with_compiled: bool = True
     with_bfloat16: bool = True
+    device: str = "cpu"
 
     def quick(self) -> Setting:
         """The same, tiny."""
         return replace(self, model="conv3:width=4", num_images=40, batch_size=20, workers=1, epochs=1)
 
     def new_model(self, seed: int) -> nn.Module:
-        """A network with seeded weights."""
+        """A network with seeded weights, on the device."""
         torch.manual_seed(seed)
-        return build_model(self.model, in_channels=3, image_size=32, num_classes=10)
+        model = build_model(self.model, in_channels=3, image_size=32, num_classes=10)
+        return model.to(self.device)
 
     @property
     def images(self) -> Tensor:
@@ -142,7 +143,8 @@ def plain_steps(setting: Setting) -> Iterator[None]:
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=1e-4)
     total = 0.0
     while True:
-        for images, labels in loader:
+        for batch in loader:
+            images, labels = (part.to(setting.device) for part in batch)
             with torch.no_grad():
                 soft_labels = teacher(images)
             optimizer.zero_grad()
@@ -158,7 +160,8 @@ def network_steps(
 ) -> Iterator[None]:
     """Steps of the networks alone, without end; the teacher is folded as the evaluator does."""
     size, (recipe, *_) = setting.batch_size, setting.recipes.values()
-    pixels, labels = setting.images[:size].float() / 255, torch.arange(size) % 10
+    device = torch.device(setting.device)
+    pixels, labels = setting.images[:size].to(device) / 255, torch.arange(size, device=device) % 10
     inputs = _NORMALIZATION.apply(pixels).contiguous(memory_format=memory_format)
     student = setting.new_model(0).to(memory_format=memory_format)
     teacher = folded(setting.new_model(1), inputs[:2]).to(memory_format=memory_format)
@@ -172,9 +175,9 @@ def network_steps(
     )
     while True:
         optimizer.zero_grad()
-        with torch.no_grad(), autocast(_CPU, precision):
+        with torch.no_grad(), autocast(device, precision):
             soft_labels = teacher(inputs)
-        with autocast(_CPU, precision):
+        with autocast(device, precision):
             logits = student(inputs)
         gift_loss(logits, soft_labels, labels).backward()
         optimizer.step()
@@ -204,22 +207,36 @@ def time_recipe(setting: Setting, recipe: Recipe) -> Seconds:
         nonlocal start
         del done, total
         if start is not None:
-            seconds[OURS].append(time.perf_counter() - start)
+            seconds[OURS].append(now(setting.device) - start)
             for name, steps in others.items():
-                before = time.perf_counter()
+                before = now(setting.device)
                 next(steps)
-                seconds[name].append(time.perf_counter() - before)
-        start = time.perf_counter()
+                seconds[name].append(now(setting.device) - before)
+        start = now(setting.device)
 
-    train(setting.new_model(0), exemplars, recipe, teacher=teacher, progress=take_turns)
+    train(
+        setting.new_model(0),
+        exemplars,
+        recipe,
+        teacher=teacher,
+        device=setting.device,
+        progress=take_turns,
+    )
     return seconds
+
+
+def now(device: str) -> float:
+    """Seconds of a clock, once the device has done all that it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def table_of(setting: Setting, measured: dict[str, Seconds]) -> Table:
     """Images per second by recipe, what the evaluator adds to its networks, and gains on the plain loop."""
     table = Table(
         title=f"images/s: {setting.model}, 32x32, {setting.num_images} images, batches of "
-        f"{setting.batch_size}, {torch.get_num_threads()} threads, median over steps"
+        f"{setting.batch_size}, {setting.device}, {torch.get_num_threads()} threads, median over steps"
     )
     table.add_column("recipe")
     for name in (OURS, FLOOR, CONTIGUOUS, PLAIN, "time over networks alone", "speed-up on the plain loop"):
@@ -252,6 +269,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--epochs", type=int, default=default.epochs, help=f"of each recipe {shown}")
     parser.add_argument("--threads", type=int, default=2, help=f"threads of torch {shown}")
+    parser.add_argument("--device", default=default.device, help=f"where all compute {shown}")
     parser.add_argument("--no-compiled", action="store_true", help="leave compiled networks out")
     parser.add_argument("--no-bfloat16", action="store_true", help="leave bfloat16 out")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few images: does it run?")
@@ -265,6 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
         epochs=options.epochs,
         with_compiled=not options.no_compiled,
         with_bfloat16=not options.no_bfloat16,
+        device=options.device,
     )
     setting = setting.quick() if options.quick else setting
     console = Console()

@@ -9,6 +9,7 @@ from experiments.bench_evaluator import (
     PLAIN,
     Setting,
     main,
+    now,
     ratio,
     table_of,
     time_recipe,
@@ -27,6 +28,15 @@ def test_all_take_as_many_steps_as_the_evaluator_but_the_first(
     assert list(seconds) == [OURS, FLOOR, CONTIGUOUS, PLAIN]
     assert {len(times) for times in seconds.values()} == {3 * recipe.epochs - 1}
     assert all(time > 0 for times in seconds.values() for time in times)
+
+
+def test_networks_are_on_the_device_and_the_clock_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    weights = Setting(model="mlp:hidden=4", device="meta").new_model(0).parameters()
+    assert {weight.device.type for weight in weights} == {"meta"}
+    assert 0 < now("cpu") <= now("cuda:1")
+    assert waited == ["cuda:1"]
 
 
 def test_compiled_networks_and_bfloat16_can_be_left_out() -> None:
