@@ -45,6 +45,7 @@ from gift_cl.normalization import build_normalization
 from gift_cl.teacher import Teacher
 
 _NORMALIZATION = build_normalization("cifar")
+
 OURS = "evaluator"
 FLOOR = "networks alone"
 CONTIGUOUS = "networks alone, float32, contiguous"

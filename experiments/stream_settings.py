@@ -15,7 +15,6 @@ from experiments.shards import parse_shard
 from gift_cl.codecs import build_codec
 from gift_cl.distillers import DISTILLERS, REAL_IMAGES
 
-_FILES = ("png", "jpeg", "webp")
 _LABEL = 1  # byte of a hard label
 
 
@@ -157,7 +156,7 @@ def _size(
         raise ValueError(f"Expected `codec: {own}` for `{memory.exemplars}`, got {memory.codec}.")
     if memory.per_class is not None:
         return {"budget_bytes": None, "per_class": memory.per_class}
-    if memory.codec.partition(":")[0] in _FILES:
+    one = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8))
+    if one.lengths is not None:
         return {"budget_bytes": num_classes * raw, "per_class": None}
-    each = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8)).nbytes
-    return {"budget_bytes": None, "per_class": raw // (each + _LABEL)}
+    return {"budget_bytes": None, "per_class": raw // (one.nbytes + _LABEL)}

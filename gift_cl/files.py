@@ -50,7 +50,7 @@ def explaining_writes(path: str | os.PathLike[str], *, at: Path) -> Iterator[Non
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        if _is_elsewhere(error, at) or (isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error)):
+        if not _is_failed_write(error, at):
             raise
         raise OSError(
             f"Cannot write `{os.fspath(path)}`: {_reason(error)}. Make space on its disk, or choose another."
@@ -85,9 +85,12 @@ def _file_beside(target: Path) -> Path:
     return Path(name)
 
 
-def _is_elsewhere(error: Exception, at: Path) -> bool:
+def _is_failed_write(error: Exception, at: Path) -> bool:
+    """Whether it is one of what is written to ``at``, and not of a file elsewhere or of another kind."""
+    if isinstance(error, RuntimeError):
+        return _TORCH_WRITER in str(error)
     name = error.filename if isinstance(error, OSError) else None
-    return isinstance(name, str | os.PathLike) and not Path(name).is_relative_to(at)
+    return not isinstance(name, str | os.PathLike) or Path(name).is_relative_to(at)
 
 
 def _reason(error: Exception) -> str:
