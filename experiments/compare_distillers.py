@@ -7,7 +7,8 @@ experiments/configs/compare_digits.yaml`) and be overridden on the command line;
 
 A row goes to `OUT/rows.jsonl` as soon as its student is trained. A command that is started again goes on
 where it was stopped, and tries again what failed. Two processes share the work with `--shard 1/2` and
-`--shard 2/2`. At the end there are `OUT/table.md`, `OUT/accuracy.png`, and pictures of exemplars.
+`--shard 2/2`. At the end there are `OUT/table.md`, `OUT/cells.csv` with a line for each student,
+`OUT/accuracy.png`, and pictures of exemplars.
 """
 
 from __future__ import annotations

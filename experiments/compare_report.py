@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.compare_settings import CompareConfig
+from experiments.csv_file import write_csv
 from experiments.plots import COLORS, legend_below
 from gift_cl.dataset_file import load_dataset
 from gift_cl.files import replacing
@@ -49,7 +50,7 @@ class Group:
 
 
 def write_report(config: CompareConfig, rows: Sequence[Row], out: Path) -> dict[str, Path]:
-    """Write ``table.md``, ``accuracy.png``, and a picture of the exemplars of each distiller.
+    """Write ``table.md``, ``cells.csv``, ``accuracy.png``, and a picture of the exemplars of each distiller.
 
     Args:
         config: What was compared.
@@ -64,6 +65,7 @@ def write_report(config: CompareConfig, rows: Sequence[Row], out: Path) -> dict[
     """
     with replacing(out / "table.md") as temporary:
         temporary.write_text(format_table(config, rows), encoding="utf-8")
+    write_csv(out / "cells.csv", [_line(row) for row in rows if row["status"] == "done"])
     pictures = {}
     if groups := group_rows(config, rows):
         pictures["accuracy"] = out / "accuracy.png"
@@ -74,6 +76,25 @@ def write_report(config: CompareConfig, rows: Sequence[Row], out: Path) -> dict[
             pictures[f"exemplars/{name}"] = out / f"exemplars-{_slug(name)}.png"
             save_figure(contact_sheet(load_dataset(file)), pictures[f"exemplars/{name}"])
     return pictures
+
+
+def _line(row: Row) -> dict[str, object]:
+    """A finished cell as a line of a spreadsheet."""
+    speed = row["distillation_images_per_second"]
+    return {
+        "distiller": row["distiller"],
+        "stored_as": row["stored_as"],
+        "ipc": row["ipc"],
+        "loss": row["loss"],
+        "seed": row["seed"],
+        "accuracy_last": row["accuracy_last"],
+        "accuracy_best": row["accuracy_best"],
+        "num_exemplars": row["num_exemplars"],
+        **{f"bytes_{part}": row["bytes"][part] for part in ("pixels", "labels", "teacher")},
+        "distilling_s": round(row["distillation_seconds"], 3),
+        "images_per_s": None if speed is None else round(speed),
+        "commit": row["commit"],
+    }
 
 
 def exemplars_file(out: Path, distiller: str, ipc: int, seed: int) -> Path:

@@ -1,9 +1,10 @@
 """Memories side by side in streams: does a distilled one beat the best real one of the same bytes?
 
 `python -m experiments.compare_streams --config experiments/configs/streams_digits.yaml` runs every memory at
-every size in every class order, and writes `OUT/rows.jsonl`, `OUT/table.md` and `OUT/accuracy.png`. Each
-distilled memory is compared with the best real one of its bytes, and with the best real one of the same
-codec, labels and loss: mean difference over the class orders, with its 95 % interval.
+every size in every class order, and writes `OUT/rows.jsonl`, `OUT/runs.csv` with a line for each run,
+`OUT/table.md` and `OUT/accuracy.png`. Each distilled memory is compared with the best real one of its bytes,
+and with the best real one of the same codec, labels and loss: mean difference over the class orders, with its
+95 % interval.
 
 A command that is started again goes on where it was stopped. Two processes share the work with `--shard 1/2`
 and `--shard 2/2`; the last to finish writes the whole table.

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from scipy import stats
 
+from experiments.csv_file import write_csv
 from experiments.plots import COLORS, legend_below
 from experiments.rows import Row
 from experiments.stream_settings import MemoryChoice, StreamsConfig
@@ -92,16 +93,33 @@ def paired(ours: Iterable[Row], theirs: Iterable[Row]) -> Difference | None:
 
 
 def write_report(comparison: StreamsConfig, results: Sequence[Result], out: Path) -> None:
-    """Write ``table.md`` and ``accuracy.png``.
+    """Write ``table.md``, ``accuracy.png``, and ``runs.csv`` with a line for each run.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     groups = group_results(comparison, results)
+    write_csv(out / "runs.csv", [_line(result) for result in results])
     with replacing(out / "table.md") as temporary:
         temporary.write_text(format_table(comparison, groups), encoding="utf-8")
     if groups:
         save_figure(accuracy_by_size(comparison, groups), out / "accuracy.png")
+
+
+def _line(result: Result) -> dict[str, object]:
+    """A run as a line of a spreadsheet."""
+    row = result.row
+    return {
+        "ipc": result.ipc,
+        **asdict(result.memory),
+        "class_order": row["seed"],
+        "accuracy": row["accuracy_seen"],
+        "bytes": row["memory_bytes"],
+        "num_exemplars": row["num_exemplars"],
+        "run_s": round(row["run_seconds"], 3),
+        "distilling_s": round(row["run_distillation_seconds"], 3),
+        "commit": row["commit"],
+    }
 
 
 def sentence(result: Result) -> str:

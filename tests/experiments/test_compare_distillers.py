@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -110,6 +111,20 @@ def more_distillers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Rows
+
+
+def test_each_finished_cell_is_a_line_of_a_spreadsheet(finished: Finished) -> None:
+    config, rows = finished
+    with Path(config.out, "cells.csv").open(newline="") as opened:
+        lines = list(csv.DictReader(opened))
+    assert len(lines) == len(rows) == 16
+    for line, row in zip(lines, rows, strict=True):
+        assert [line[name] for name in ("distiller", "loss", "ipc", "seed")] == [
+            str(row[name]) for name in ("distiller", "loss", "ipc", "seed")
+        ]
+        assert float(line["accuracy_last"]) == row["accuracy_last"]
+        assert int(line["bytes_pixels"]) == row["bytes"]["pixels"] > 0
+        assert line["images_per_s"].isdigit() == (line["distiller"] == "herding")  # random sees none
 
 
 def test_there_is_a_row_for_each_distiller_ipc_loss_and_seed(finished: Finished) -> None:

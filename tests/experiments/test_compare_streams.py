@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import math
 from dataclasses import replace
@@ -91,6 +92,18 @@ def test_a_comparison_goes_on_where_it_was_stopped(
     assert ran == [1]
     assert [found.row["seed"] for found in second] == [0, 1]
     assert second[0].row == first[0].row
+
+
+def test_each_run_is_a_line_of_a_spreadsheet(digits: RealData, tmp_path: Path) -> None:
+    results = run(tiny(tmp_path), digits)
+    with (tmp_path / "runs.csv").open(newline="") as opened:
+        lines = list(csv.DictReader(opened))
+    assert len(lines) == len(results) == 8
+    for line, found in zip(lines, results, strict=True):
+        assert (line["exemplars"], line["codec"], line["loss"]) == (found.memory.exemplars, "raw", "ce")
+        assert (int(line["ipc"]), int(line["class_order"])) == (found.ipc, found.row["class_order_seed"])
+        assert float(line["accuracy"]) == found.row["accuracy_seen"]
+        assert int(line["bytes"]) == 10 * found.ipc * (64 + 1)
 
 
 def test_the_time_of_a_run_is_that_of_all_its_experiences(digits: RealData, tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""The tables of docs/distillers.md, held to the runs that they were made of."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from experiments.stream_report import Difference, paired
+from gift_cl.distillers import REAL_IMAGES
+from gift_cl.statistic import mean_sd
+
+Line = dict[str, str]
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "distillers.md").read_text()
+LOSSES = {
+    "CE": ("hard", "ce"),
+    "GIFT": ("hard", "gift:weight=0.8"),
+    "GIFT + CE": ("hard", "gift_ce:weight=0.5"),
+    "GIFT, stored logits": ("stored", "gift:weight=0.8"),
+}
+
+
+def runs(name: str) -> list[Line]:
+    with (ROOT / "experiments" / "results" / f"{name}.csv").open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def table(heading: str, head: str) -> list[list[str]]:
+    """Cells of the table of a section whose head begins so, without marks."""
+    section = DOCUMENT.split(f"\n{heading}\n")[1].split("\n#")[0]
+    lines = section[section.index(f"| {head} ") :].split("\n\n")[0].splitlines()[2:]
+    unmarked = str.maketrans("", "", "*`")
+    return [[cell.strip().translate(unmarked) for cell in line.strip("|").split("|")] for line in lines]
+
+
+def belongs(spec: str, name: str) -> bool:
+    """Whether a table calls a distiller so: by its name, with some of its options or without."""
+    return spec == name or spec.startswith((f"{name}:", f"{name},", f"{name}/"))
+
+
+def mean(lines: Iterable[Line], column: str = "accuracy") -> str:
+    return mean_sd(float(line[column]) for line in lines).text(scale=100)
+
+
+def over(ours: Iterable[Line], theirs: Iterable[Line]) -> str:
+    """Paired difference over class orders."""
+    difference = paired(*(map(order_and_accuracy, side) for side in (ours, theirs)))
+    assert isinstance(difference, Difference)
+    return difference.text()
+
+
+def order_and_accuracy(line: Line) -> dict[str, object]:
+    return {"seed": line["class_order"], "accuracy_seen": float(line["accuracy"])}
+
+
+def best(memories: Iterable[list[Line]]) -> list[Line]:
+    return max(memories, key=lambda lines: statistics.fmean(float(line["accuracy"]) for line in lines))
+
+
+def memories_of(lines: Iterable[Line]) -> list[list[Line]]:
+    """Runs in several class orders, by memory."""
+    found: dict[tuple[str, ...], list[Line]] = {}
+    for line in lines:
+        axes = ("exemplars", "codec", "labels", "loss", "memory_weight", "per_class")
+        found.setdefault(tuple(line[axis] for axis in axes), []).append(line)
+    return list(found.values())
+
+
+def is_real(memory: list[Line]) -> bool:
+    return memory[0]["exemplars"] in REAL_IMAGES
+
+
+def are_twins(memory: list[Line], other: list[Line]) -> bool:
+    return all(memory[0][axis] == other[0][axis] for axis in ("codec", "labels", "loss", "memory_weight"))
+
+
+# Streams of digits
+
+DIGITS = runs("streams_digits")
+SIZES = ("1", "2", "5", "10", "20", "50")
+
+
+def digits(name: str, codec: str, loss: str, size: str) -> list[Line]:
+    labels, spec = LOSSES[loss]
+    return [
+        line
+        for line in DIGITS
+        if (line["ipc"], line["codec"], line["loss"]) == (size, codec, spec)
+        and line["labels"].partition(":")[0] == labels
+        and belongs(line["exemplars"], name)
+    ]
+
+
+def test_accuracies_in_streams_of_digits_are_those_of_the_runs() -> None:
+    cells = table("### Split digits, 5 experiences, 5 class orders", "exemplars")
+    for name, codec, loss, *accuracies in cells:
+        found = [digits(name, codec, loss, size) for size in SIZES]
+        assert [len(lines) for lines in found] == [5] * 6
+        assert [mean(lines) for lines in found] == accuracies
+    assert 6 * 5 * len(cells) == len(DIGITS)
+
+
+def test_differences_in_streams_of_digits_are_those_of_the_runs() -> None:
+    cells = table("### Split digits, 5 experiences, 5 class orders", "IPC")
+    assert len(cells) == 18
+    for size, rival, ours, *differences in cells:
+        name, _, accuracy = ours.partition(": ")
+        all_of_size = memories_of(line for line in DIGITS if line["ipc"] == size)
+        (own,) = (memory for memory in all_of_size if belongs(memory[0]["exemplars"], name))
+        real = [memory for memory in all_of_size if is_real(memory)]
+        first = best(real)
+        assert rival == f"{first[0]['exemplars']}, {first[0]['codec']}: {mean(first)}"
+        assert accuracy == mean(own)
+        twin = best(memory for memory in real if are_twins(own, memory))
+        herding = digits("herding", "raw", "GIFT", size)
+        assert [over(own, other) for other in (first, twin, herding)] == differences
+
+
+# Side by side
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "extra"),
+    [
+        ("compare_digits", "### Digits", 0),
+        ("compare_cifar10classes", "### Ten classes of CIFAR-100", 1),
+    ],
+)
+def test_accuracies_side_by_side_are_those_of_the_runs(name: str, heading: str, extra: int) -> None:
+    cells, lines = table(heading, "distiller"), runs(name)
+    specs = {line["distiller"] for line in lines}
+    assert len(cells) == len(specs) + extra
+    for title, *values in cells:
+        called, _, stored = title.partition(", four times as many in ")
+        spec = called if called in specs else next(spec for spec in specs if belongs(spec, called))
+        sizes = ("4", "40", "200") if stored else ("1", "10", "50")
+        own = [line for line in lines if line["distiller"] == spec]
+        found = [
+            [line for line in own if (line["ipc"], line["loss"]) == (size, loss)]
+            for size in sizes
+            for loss in ("ce", "gift")
+        ]
+        assert [mean(cell, "accuracy_last") if cell else "-" for cell in found] == values[:6]
+        assert {str(len(cell)) for cell in found if cell} == {values[6]}
+        seconds = statistics.fmean(float(line["distilling_s"]) for line in found[2])
+        assert f"{seconds:.1f}" == values[7]
