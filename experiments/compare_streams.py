@@ -63,7 +63,7 @@ def run(
             row = _total(run_stream(one.config, data))
         except _FAILURES as error:
             order = one.config.class_order_seed
-            on_failure(f"IPC {one.ipc}, {one.memory.name}, class order {order}: failed. {error}")
+            on_failure(f"IPC {one.ipc:g}, {one.memory.name}, class order {order}: failed. {error}")
         else:
             on_result(Result(memory=one.memory, ipc=one.ipc, row=row))
     done = _finished(out)

@@ -35,7 +35,7 @@ class Result:
     """A finished run: its last row, and the place in the comparison."""
 
     memory: MemoryChoice
-    ipc: int
+    ipc: float
     row: Row
 
 
@@ -44,7 +44,7 @@ class Group:
     """The finished runs of one memory at one size, one a class order."""
 
     memory: MemoryChoice
-    ipc: int
+    ipc: float
     rows: tuple[Row, ...]
 
     @property
@@ -110,7 +110,7 @@ def _line(result: Result) -> dict[str, object]:
     """A run as a line of a spreadsheet."""
     row = result.row
     return {
-        "ipc": result.ipc,
+        "ipc": f"{result.ipc:g}",
         **asdict(result.memory),
         "class_order": row["seed"],
         "accuracy": row["accuracy_seen"],
@@ -126,14 +126,14 @@ def sentence(result: Result) -> str:
     """What a result says, for whoever watches."""
     row = result.row
     return (
-        f"IPC {result.ipc}, {result.memory.name}, class order {row['seed']}: {row['accuracy_seen']:.1%} "
+        f"IPC {result.ipc:g}, {result.memory.name}, class order {row['seed']}: {row['accuracy_seen']:.1%} "
         f"with {row['memory_bytes']:,} bytes"
     )
 
 
 def group_results(comparison: StreamsConfig, results: Sequence[Result]) -> list[Group]:
     """Finished runs by size and memory, in the order of the comparison."""
-    found: dict[tuple[int, MemoryChoice], list[Row]] = {}
+    found: dict[tuple[float, MemoryChoice], list[Row]] = {}
     for result in results:
         found.setdefault((result.ipc, result.memory), []).append(result.row)
     keys = ((ipc, memory) for ipc in comparison.ipc for memory in comparison.memories)
@@ -164,7 +164,7 @@ def _cells(group: Group, rivals: Sequence[Group]) -> tuple[str, ...]:
     real = [rival for rival in rivals if rival.memory.is_real]
     twins = [rival for rival in real if rival.memory.is_real_twin(group.memory)]
     return (
-        str(group.ipc),
+        f"{group.ipc:g}",
         group.memory.name,
         group.accuracy.text(scale=100),
         str(len(group.rows)),

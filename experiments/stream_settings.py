@@ -64,7 +64,7 @@ class StreamsConfig:
     Args:
         stream: Everything but the memory.
         memories: What is compared.
-        ipc: Bytes: those of that many raw images a class.
+        ipc: Bytes: those of that many raw images a class; below 1 for codecs whose images take less.
         seeds: Of the runs; each goes with the class order of the same number.
         shard: The part of the runs that this process does, as 1/2 and 2/2 of two processes.
         out: Folder of the rows, table and picture.
@@ -72,7 +72,7 @@ class StreamsConfig:
 
     stream: Config = field(default_factory=Config)
     memories: list[MemoryChoice] = field(default_factory=lambda: [MemoryChoice(exemplars="herding")])
-    ipc: list[int] = field(default_factory=lambda: [10])
+    ipc: list[float] = field(default_factory=lambda: [10])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     shard: str = "1/1"
     out: str = "runs/compare_streams"
@@ -82,8 +82,8 @@ class StreamsConfig:
             values = getattr(self, name)
             if not values or any(values.count(value) > 1 for value in values):
                 raise ValueError(f"Expected different values in `{name}`, at least one, got {values}.")
-        if min(self.ipc) < 1:
-            raise ValueError(f"Expected `ipc` of at least 1, got {min(self.ipc)}.")
+        if min(self.ipc) <= 0:
+            raise ValueError(f"Expected `ipc` above 0, got {min(self.ipc)}.")
         if self.stream.strategy not in ("gift", "gift_dumb"):
             raise ValueError(
                 f"Expected `stream.strategy` gift or gift_dumb, got {self.stream.strategy}: others have no "
@@ -116,7 +116,7 @@ class StreamRun:
     """One run of a comparison."""
 
     memory: MemoryChoice
-    ipc: int
+    ipc: float
     config: Config
 
 
@@ -131,7 +131,8 @@ def make_runs(
     while they are few, or the number that their setting says, whatever it takes.
 
     Raises:
-        ValueError: If a spec cannot be built, or a distiller has another codec of its own.
+        ValueError: If a spec cannot be built, a distiller has another codec of its own, or not one exemplar
+            fits.
     """
     runs = []
     for seed, ipc, memory in itertools.product(comparison.seeds, comparison.ipc, comparison.memories):
@@ -148,7 +149,7 @@ def make_runs(
 
 
 def _size(
-    memory: MemoryChoice, ipc: int, num_classes: int, image_shape: tuple[int, int, int]
+    memory: MemoryChoice, ipc: float, num_classes: int, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     raw = ipc * (math.prod(image_shape) + _LABEL)
     own = DISTILLERS.create(memory.exemplars).codec
@@ -158,5 +159,10 @@ def _size(
         return {"budget_bytes": None, "per_class": memory.per_class}
     one = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8))
     if one.lengths is not None:
-        return {"budget_bytes": num_classes * raw, "per_class": None}
-    return {"budget_bytes": None, "per_class": raw // (one.nbytes + _LABEL)}
+        return {"budget_bytes": int(num_classes * raw), "per_class": None}
+    if (size := one.nbytes + _LABEL) > raw:
+        raise ValueError(
+            f"Expected `ipc` with the bytes of an exemplar at least, which takes {size} in {memory.codec}, "
+            f"got {ipc:g}, which is {raw:g}. Use a larger `ipc`, or a codec that takes less."
+        )
+    return {"budget_bytes": None, "per_class": int(raw // size)}

@@ -129,6 +129,21 @@ def test_bytes_become_exemplars_by_their_codec() -> None:
     assert {(one.config.seed, one.config.class_order_seed) for one in runs} == {(3, 3)}
 
 
+def test_sizes_may_be_smaller_than_a_raw_image() -> None:
+    memories = [
+        MemoryChoice(exemplars="herding", codec="downscale:2"),
+        MemoryChoice(exemplars="herding", codec="webp:50"),
+    ]
+    small, files = make_runs(StreamsConfig(memories=memories, ipc=[0.5], seeds=[0]), **CIFAR)
+    assert small.config.per_class == 1  # of 769 bytes in 1536.5
+    assert files.config.budget_bytes == 153_650
+    message = (
+        "`ipc` with the bytes of an exemplar at least, which takes 3073 in raw, got 0.5, which is 1536.5"
+    )
+    with pytest.raises(ValueError, match=message):
+        make_runs(StreamsConfig(memories=[REAL], ipc=[0.5]), **CIFAR)
+
+
 def test_a_twin_has_as_many_exemplars_as_its_bytes_hold() -> None:
     ours = MemoryChoice(exemplars="idc:factor=1,webp=10", codec="webp:10", per_class=18)
     twin = MemoryChoice(exemplars="coverage", codec="webp:10", per_class=22)
@@ -146,7 +161,7 @@ def test_a_codec_that_is_not_that_of_the_distiller_is_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"ipc": [0]}, "`ipc`"),
+        ({"ipc": [0]}, "`ipc` above 0, got 0"),
         ({"seeds": []}, "`seeds`"),
         ({"memories": [REAL, REAL]}, "different values in `memories`"),
         ({"shard": "3/2"}, "`shard`"),
