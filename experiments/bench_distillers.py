@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from experiments.device_clock import now
 from gift_cl.distillers import DISTILLERS
 from gift_cl.distillers.embeddings import Embedding
 from gift_cl.memory_format import fastest_format, images_at_once
@@ -44,12 +44,14 @@ class Setting:
         per_class: Real images of each of ten classes.
         ipc: Exemplars of each class.
         steps: Of the distillers that take steps.
+        device: Where all of them compute; each step is waited for.
     """
 
     width: int = 128
     per_class: int = 250
     ipc: int = 10
     steps: int = 20
+    device: str = "cpu"
 
     def quick(self) -> Setting:
         """The same, tiny."""
@@ -57,18 +59,18 @@ class Setting:
 
     @property
     def images(self) -> tuple[Tensor, Tensor]:
-        """Noise, uint8 (N, 3, 32, 32), and its labels."""
+        """Noise, uint8 (N, 3, 32, 32), and its labels, on the device."""
         generator = torch.Generator().manual_seed(0)
         count = self.per_class * _CLASSES
         images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
-        return images, torch.arange(count) % _CLASSES
+        return images.to(self.device), (torch.arange(count) % _CLASSES).to(self.device)
 
     @property
     def teacher(self) -> Teacher:
         """With weights as they are drawn; what it answers makes no difference."""
         torch.manual_seed(1)
         model = build_model(f"conv3:width={self.width}", in_channels=3, image_size=32, num_classes=_CLASSES)
-        return Teacher(model, classes=range(_CLASSES), normalization=_NORMALIZATION)
+        return Teacher(model.to(self.device), classes=range(_CLASSES), normalization=_NORMALIZATION)
 
     @property
     def contestants(self) -> dict[str, tuple[int, Callable[[], None]]]:
@@ -76,7 +78,7 @@ class Setting:
         made, real = self.ipc * _CLASSES, self.per_class * _CLASSES
         inversion = f"iterations={self.steps},batch={made}"
         teacher = self.teacher.model
-        network = Embedding(width=self.width).build(torch.Size((3, 32, 32)), _CLASSES)
+        network = Embedding(width=self.width).build(torch.Size((3, 32, 32)), _CLASSES).to(self.device)
         scoring, inverting = passes(teacher, forward=5 * self.per_class), passes(teacher, to_pixels=made)
         matching = passes(network, forward=real, to_pixels=made)
         return {
@@ -90,14 +92,15 @@ class Setting:
 def passes(network: nn.Module, *, forward: int = 0, to_pixels: int = 0) -> Callable[[], None]:
     """Passes of so many images that are ready: forward alone, and forward and backward to the pixels."""
     network = copy.deepcopy(network).requires_grad_(False).eval()
-    images = torch.randn(max(forward, to_pixels), 3, 32, 32)
+    device = next(network.parameters()).device
+    images = torch.randn(max(forward, to_pixels), 3, 32, 32, device=device)
     memory_format = fastest_format(network, images[:2])
     network, images = network.to(memory_format=memory_format), images.to(memory_format=memory_format)
     pixels = images[:to_pixels].clone().requires_grad_()
 
     @torch.no_grad()
     def answer() -> None:
-        for batch in images[:forward].split(images_at_once(images, images.device)):
+        for batch in images[:forward].split(images_at_once(images, device)):
             network(batch)
 
     def once() -> None:
@@ -124,11 +127,11 @@ def time_distiller(
         del total
         if done // size == steps:
             return
-        end = time.perf_counter()
+        end = now(setting.device)
         floor()
         if steps:
-            seconds.append((end - start, time.perf_counter() - end))
-        steps, start = done // size, time.perf_counter()
+            seconds.append((end - start, now(setting.device) - end))
+        steps, start = done // size, now(setting.device)
 
     floor()
     DISTILLERS.create(spec).distill(
@@ -153,16 +156,17 @@ def main(arguments: list[str] | None = None) -> None:
     default, shown = Setting(), "(default: %(default)s)"
     parser.add_argument("--width", type=int, default=default.width, help=f"channels of ConvNet-3 {shown}")
     parser.add_argument("--steps", type=int, default=default.steps, help=f"of sre2l, cda and dm {shown}")
+    parser.add_argument("--device", default=default.device, help=f"where all compute {shown}")
     parser.add_argument("--threads", type=int, default=2, help=f"threads of torch {shown}")
     parser.add_argument("--only", help="the distillers whose name begins so")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few images: does it run?")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    setting = Setting(width=options.width, steps=options.steps)
+    setting = Setting(width=options.width, steps=options.steps, device=options.device)
     setting = setting.quick() if options.quick else setting
     table = Table(
-        title=f"ConvNet-3 of width {setting.width}, 32x32, {torch.get_num_threads()} threads, "
-        "median over steps, in one run"
+        title=f"ConvNet-3 of width {setting.width}, 32x32, {setting.device}, "
+        f"{torch.get_num_threads()} threads, median over steps, in one run"
     )
     for name in ("distiller", "images/s", "its networks alone", "time over networks alone", "steps"):
         table.add_column(name, justify="left" if name == "distiller" else "right")

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
+from experiments.device_clock import now
 from gift_cl.dataset import DistilledDataset
 from gift_cl.evaluation.folding import folded
 from gift_cl.evaluation.optimizers import build_optimizer
@@ -224,13 +224,6 @@ def time_recipe(setting: Setting, recipe: Recipe) -> Seconds:
         progress=take_turns,
     )
     return seconds
-
-
-def now(device: str) -> float:
-    """Seconds of a clock, once the device has done all that it was given."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def table_of(setting: Setting, measured: dict[str, Seconds]) -> Table:

@@ -31,6 +31,12 @@ def test_the_floor_takes_a_turn_after_each_step() -> None:
         assert all(own > 0 and alone > 0 for own, alone in seconds)
 
 
+def test_images_are_on_the_device_and_the_floor_is_where_its_network_is() -> None:
+    assert {each.device.type for each in Setting(device="meta").quick().images} == {"meta"}
+    network = build_model("conv3:width=4", in_channels=3, image_size=32, num_classes=10)
+    passes(network.to("meta"), forward=9, to_pixels=2)()  # images elsewhere would be an error
+
+
 def test_the_floor_passes_as_many_images_as_are_asked_for() -> None:
     seen: list[tuple[int, bool]] = []
 

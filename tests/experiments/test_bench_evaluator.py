@@ -9,11 +9,11 @@ from experiments.bench_evaluator import (
     PLAIN,
     Setting,
     main,
-    now,
     ratio,
     table_of,
     time_recipe,
 )
+from experiments.device_clock import now
 
 TINY = Setting(model="mlp:hidden=4", num_images=12, batch_size=4, workers=0, epochs=2)
 
