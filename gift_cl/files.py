@@ -89,6 +89,8 @@ def _is_failed_write(error: Exception, at: Path) -> bool:
     """Whether it is one of what is written to ``at``, and not of a file elsewhere or of another kind."""
     if isinstance(error, RuntimeError):
         return _TORCH_WRITER in str(error)
+    if isinstance(error, BrokenPipeError):
+        return False  # no file does that, but a terminal that shows progress and is closed
     name = error.filename if isinstance(error, OSError) else None
     return not isinstance(name, str | os.PathLike) or Path(name).is_relative_to(at)
 

@@ -125,7 +125,10 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, write: Call
     assert os.listdir(tmp_path) == ["file.bin"]
 
 
-@pytest.mark.parametrize("error", [ValueError("not finite"), RuntimeError("shapes do not fit")])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("not finite"), RuntimeError("shapes do not fit"), BrokenPipeError(errno.EPIPE, "a terminal")],
+)
 def test_other_errors_of_a_write_stay_what_they_are(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error)) as caught, replacing(tmp_path / "file.bin"):
         raise error
