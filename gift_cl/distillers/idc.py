@@ -17,13 +17,14 @@ from gift_cl.distillers.matching import Matching, Start
 from gift_cl.distillers.matching_targets import TargetSource, pixel_optimizer
 from gift_cl.distillers.multi_formation import MultiFormation
 from gift_cl.distillers.protocol import provenance_of, require_finite, require_input
+from gift_cl.distillers.ridge_matching import RidgeSource
 from gift_cl.distillers.siamese import owners_of
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError
 from gift_cl.views.dsa import Form
-from gift_cl.views.view import check_whole
+from gift_cl.views.view import check_number, check_whole
 
-Match = Literal["feature", "gradient"]
+Match = Literal["feature", "gradient", "ridge"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of inputs (N, C, H, W) that show the exemplars, and the class of each, int64 (N,), counted from 0."""
@@ -44,10 +45,12 @@ class IDC(Matching):
         bits: Bits of a stored value, in [1, 8].
         webp: Quality of the codec ``webp``, which then stores them, in [1, 100]; 0 for other codecs.
         match: ``feature``: mean features of each class, as in `DM`. ``gradient``: directions of the gradients
-            that each class gives to the weights of the network; takes more time.
+            that each class gives to the weights of the network; takes more time. ``ridge``: exemplars teach a
+            linear classifier on the features to tell the real images of all classes apart; wants ``adam``.
+        ridge: Penalty of that classifier, as a share of the mean squared length of the features.
         lr: As if each pixel that is shown had a gradient of its own. For gradients, 1 is about what was
             published for ten images of CIFAR; see `gradient_loss`.
-        pool: For features.
+        pool: Not for gradients.
 
     Other options are those of `Matching`.
 
@@ -58,6 +61,7 @@ class IDC(Matching):
         Kim et al., IDC, ICML 2022; snu-mllab/Efficient-Dataset-Condensation@086273c: multi-formation, its
         start from real images, its augmentation, and a learning rate in proportion to the pixels. They match
         gradients in 200,000 steps, by squared or absolute differences of kernels, on networks in training.
+        ``ridge``: see `gift_cl.distillers.ridge_matching`.
         Zhao et al., DC, ICLR 2021: gradients by cosines, the last layer too; 0.1 on the sum over outputs,
         which is 1.3 here. Deliberate differences: features by default, with the numbers of `DM`, and few
         steps, which cost less; networks of `Embedding`; each image starts from averaged areas of another real
@@ -72,6 +76,7 @@ class IDC(Matching):
     bits: int = 8
     webp: int = 0
     match: Match = "feature"
+    ridge: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,6 +87,7 @@ class IDC(Matching):
         if self.pool and self.match == "gradient":
             raise ValueError("Expected `pool` 0 for `match=gradient`, which keeps no targets, got more.")
         check_whole("webp", self.webp, low=0)
+        check_number("ridge", self.ridge, low_too=False)
         _ = self._codec  # it checks its options
         if (self.factor > 1 or self.bits != 8) == bool(self.webp):
             raise ValueError(
@@ -93,7 +99,7 @@ class IDC(Matching):
     @property
     def classes_at_once(self) -> int | None:
         """One, unless networks tell the classes given apart."""
-        if self.match == "gradient" and not self.source.needs_teacher:
+        if self.match == "ridge" or (self.match == "gradient" and not self.source.needs_teacher):
             return None
         return super().classes_at_once
 
@@ -123,10 +129,16 @@ class IDC(Matching):
         require_input(images, labels, per_class=per_class)
         teacher = self.own_teacher(teacher, labels)
         self._check_size(*images.shape[2:])
+        classes = labels.unique()
         columns: dict[int, list[int]] = {}
         if self.match == "gradient":
             columns = self._columns(
-                labels.unique().tolist(), teacher if self.source.needs_teacher else None, images[:1]
+                classes.tolist(), teacher if self.source.needs_teacher else None, images[:1]
+            )
+        if self.match == "ridge" and len(classes) < 2:
+            raise ValueError(
+                "Expected at least two classes for `match=ridge`, got one: there is nothing to tell it from. "
+                "Use `match=feature`."
             )
         start = self.open(
             images,
@@ -140,14 +152,15 @@ class IDC(Matching):
         formation, first = MultiFormation(self._codec, start.box, images.shape[1]), start.exemplars
         small = formation.start(first.images)
         parts = []
-        for group in labels.unique().split(start.classes_at_once if self.match == "feature" else 1):
+        at_once = {"feature": start.classes_at_once, "gradient": 1, "ridge": len(classes)}[self.match]
+        for group in classes.split(at_once):
             real = [images[labels == label].to(start.box.device) for label in group]
             own = [small[first.labels == label] for label in group]
-            source = TargetSource(real, start.box, start.networks, self.augmentation, self.real, 1, self.name)
+            source = self._source(real, start)
             if self.match == "gradient":
                 losses = self._gradients(source, columns[int(group)], generator, start)
             else:
-                losses = self._features(source, generator, start)
+                losses = self._targets(source, generator, start)
             parts.append(self._match(own, formation, losses, start))
         return DistilledDataset(
             encoded=concat(parts),
@@ -183,8 +196,13 @@ class IDC(Matching):
             )
         return columns
 
-    def _features(self, source: TargetSource, generator: torch.Generator, start: Start) -> Iterator[Loss]:
-        """Losses of iterations that match features."""
+    def _source(self, real: list[Tensor], start: Start) -> TargetSource:
+        """Draws from the real images of each class."""
+        settings = (real, start.box, start.networks, self.augmentation, self.real, 1, self.name)
+        return RidgeSource(*settings, self.ridge) if self.match == "ridge" else TargetSource(*settings)
+
+    def _targets(self, source: TargetSource, generator: torch.Generator, start: Start) -> Iterator[Loss]:
+        """Losses of iterations that go by features, of which a pool can be kept."""
         redrawn = self.embedding == "random"
         for target in source.endless(generator, pool=self.pool, redrawn=redrawn, tick=start.tick):
             yield target.distance
@@ -198,7 +216,8 @@ class IDC(Matching):
     ) -> Iterator[Loss]:
         """Losses of iterations that match gradients."""
         while True:
-            network, inputs, owners, view = source.batch(generator)
+            network, inputs, owners = source.batch(generator)
+            view = source.view(inputs, generator)
             start.tick(len(inputs))
             yield GradientTarget(network, view, view(inputs, owners), columns).distance
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -23,8 +24,28 @@ Rule = Literal["sgd", "adam"]
 
 
 @dataclass(frozen=True)
-class Target:
-    """What exemplars are to have in common with real images.
+class Target(ABC):
+    """What exemplars are to do as real images do, in one step.
+
+    Args:
+        network: Gives features.
+    """
+
+    network: nn.Module
+
+    @abstractmethod
+    def distance(self, images: Tensor, owners: Tensor) -> Tensor:
+        """How far they are from it, a scalar; differentiable for the images.
+
+        Args:
+            images: Inputs of the network, (N, C, H, W), before the view.
+            owners: The class of each, counted from 0, int64 (N,) on the CPU.
+        """
+
+
+@dataclass(frozen=True)
+class MeanTarget(Target):
+    """Mean features that exemplars are to have in common with real images.
 
     Args:
         network: Gives features.
@@ -33,18 +54,12 @@ class Target:
         order: Powers of which there are means.
     """
 
-    network: nn.Module
     view: SiameseView
     moments: Tensor
     order: int = 1
 
     def distance(self, images: Tensor, owners: Tensor) -> Tensor:
-        """Squared distance between moments, summed over classes; differentiable for the images.
-
-        Args:
-            images: Inputs of the network, (N, C, H, W), before the view.
-            owners: The class of each, counted from 0, int64 (N,) on the CPU.
-        """
+        """Squared distance between moments, summed over classes."""
         features = penultimate(self.network, self.view(images, owners))
         return (class_moments(features, owners, order=self.order) - self.moments).square().sum()
 
@@ -71,19 +86,24 @@ class TargetSource:
     order: int
     method: str
 
-    def batch(self, generator: torch.Generator) -> tuple[nn.Module, Tensor, Tensor, SiameseView]:
-        """A network, real images as its inputs, the class of each, and the view of all images."""
+    def batch(self, generator: torch.Generator) -> tuple[nn.Module, Tensor, Tensor]:
+        """A network, real images as its inputs, and the class of each."""
         network = self.networks(generator)
         batch = [own[torch.randperm(len(own), generator=generator)[: self.most]] for own in self.real]
-        inputs = self.box.from_uint8(torch.cat(batch))
-        view = SiameseView(self.augmentation, len(self.real), inputs, generator)
-        return network, inputs, owners_of(batch), view
+        return network, self.box.from_uint8(torch.cat(batch)), owners_of(batch)
+
+    def view(self, inputs: Tensor, generator: torch.Generator) -> SiameseView:
+        """A view of real images and exemplars, whose strengths each class shares."""
+        return SiameseView(self.augmentation, len(self.real), inputs, generator)
 
     def draw(self, generator: torch.Generator) -> Target:
-        """One target."""
-        network, inputs, owners, view = self.batch(generator)
+        """One target; it is checked."""
+        network, inputs, owners = self.batch(generator)
+        view = self.view(inputs, generator)
         features = constant_features(network, view(inputs, owners))
-        return Target(network, view, class_moments(features, owners, order=self.order), self.order)
+        moments = class_moments(features, owners, order=self.order)
+        require_finite(moments, method=self.method)
+        return MeanTarget(network, view, moments, self.order)
 
     def endless(
         self, generator: torch.Generator, *, pool: int, redrawn: bool, tick: Callable[[int], None]
@@ -107,13 +127,11 @@ class TargetSource:
             yield made[int(torch.randint(len(made), (), generator=generator))]
 
     def _drawn(self, generator: torch.Generator, tick: Callable[[int], None]) -> Iterator[Target]:
-        """New targets without end; the first is checked."""
+        """New targets without end."""
         size = sum(min(len(own), self.most) for own in self.real)
-        for number in count():
+        while True:
             target = self.draw(generator)
             tick(size)
-            if number == 0:
-                require_finite(target.moments, method=self.method)
             yield target
 
 

@@ -21,11 +21,13 @@ from gift_cl.distillers.hybrid import Hybrid
 from gift_cl.distillers.idc import IDC
 from gift_cl.distillers.matching_targets import TargetSource
 from gift_cl.distillers.pixels import PixelBox
+from gift_cl.distillers.ridge_matching import ridge_loss
 from gift_cl.memory import ExemplarMemory
 from gift_cl.models import build_model, penultimate
 from gift_cl.normalization import Normalization
 from gift_cl.registry import Registry
 from gift_cl.teacher import Teacher, UnseenClassError
+from gift_cl.views import DSA
 
 NORM = Normalization((0.4,), (0.3,))
 FEW: dict[str, Any] = {"iterations": 2, "width": 4, "networks": 1, "epochs": 1, "real": 6}
@@ -36,6 +38,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gradient random": {"match": "gradient"},
     "gradient teacher": {"match": "gradient", "embedding": "teacher"},
     "gradient trained": {"match": "gradient", "embedding": "trained"},
+    "ridge random": {"match": "ridge"},
+    "ridge teacher": {"match": "ridge", "embedding": "teacher", "pool": 1},
+    "ridge trained": {"match": "ridge", "embedding": "trained"},
     "four bits": {"bits": 4},
     "two bits of whole images": {"factor": 1, "bits": 2},
     "through webp": {"factor": 1, "webp": 30},
@@ -284,6 +289,39 @@ def test_gradients_come_close_to_those_of_the_class() -> None:
     assert distance(40) < 0.5 * distance(1)
 
 
+def test_exemplars_of_all_classes_learn_to_teach_what_tells_them_apart() -> None:
+    images, labels = make_images()
+    teacher, box = make_teacher(), PixelBox(NORM, "cpu")
+
+    def loss(made: DistilledDataset) -> float:
+        of_made, of_real = (
+            penultimate(teacher.model, box.from_uint8(each)) for each in (made.images, images)
+        )
+        places = (made.labels == 3).long(), (labels == 3).long()
+        return ridge_loss(of_made, places[0], of_real, places[1], num_classes=2, ridge=0.3).item()
+
+    options = {"match": "ridge", "embedding": "teacher", "optimizer": "adam", "strategy": "none", "real": 99}
+    start, end = (
+        distill(IDC(**FEW | options | {"iterations": steps, "lr": lr}), teacher=teacher)
+        for steps, lr in ((1, 1e-9), (30, 0.05))
+    )
+    assert loss(end) < 0.8 * loss(start)
+
+
+def test_views_do_not_tell_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each real image and each exemplar has strengths of its own."""
+    drawn: list[int] = []
+    draw = DSA.draw
+
+    def watched(dsa: DSA, num_images: int, *others: Any) -> Any:
+        drawn.append(num_images)
+        return draw(dsa, num_images, *others)
+
+    monkeypatch.setattr(DSA, "draw", watched)
+    distill(IDC(**FEW | {"match": "ridge", "iterations": 3, "pool": 1}))
+    assert drawn == [2 * 6, *[2 * 4] * 3]  # classes times real images, and times exemplars
+
+
 @pytest.mark.parametrize(
     ("embedding", "expected"), [("teacher", [[0, 1, 3], [3, 0, 1]]), ("random", [[0, 1], [1, 0]])]
 )
@@ -377,7 +415,7 @@ def test_inputs_and_teacher_are_left_as_they_are(options: dict[str, Any]) -> Non
 
 def test_batch_norms_of_the_teacher_are_left_as_they_are() -> None:
     model = build_model("conv3:width=4", in_channels=1, image_size=8, num_classes=4)
-    for match in ("feature", "gradient"):
+    for match in ("feature", "gradient", "ridge"):
         teacher = make_teacher(model)
         distill(IDC(**FEW | {"match": match, "embedding": "teacher"}), teacher=teacher)
         for name, value in teacher.model.state_dict().items():
@@ -403,7 +441,7 @@ def test_a_dataset_tells_how_it_was_made() -> None:
 
 
 @pytest.mark.parametrize(("options", "trained"), [({}, 0), ({"embedding": "trained", "epochs": 2}, 2 * 18)])
-@pytest.mark.parametrize("match", ["feature", "gradient"])
+@pytest.mark.parametrize("match", ["feature", "gradient", "ridge"])
 def test_progress_counts_images_through_networks(options: dict[str, Any], trained: int, match: str) -> None:
     heard: list[tuple[int, int]] = []
     distill(
@@ -436,6 +474,7 @@ def test_a_hybrid_stores_real_images_as_small() -> None:
         ({"factor": 0}, "`factor` as a whole number of at least 2, got 0"),
         ({"factor": 1}, "For images as they are, use `dm`"),
         ({"pool": -1}, "`pool` to be an integer of at least 0, got -1"),
+        ({"ridge": 0.0}, "`ridge`"),
         ({"pool": 2, "match": "gradient"}, "`pool` 0 for `match=gradient`"),
         ({"optimizer": "lion"}, "`optimizer` to be sgd or adam, got 'lion'"),
         ({"init": "noise"}, "`init` to be one of real, herding, coverage, got 'noise'"),
@@ -444,7 +483,7 @@ def test_a_hybrid_stores_real_images_as_small() -> None:
         ({"factor": 1, "bits": 4, "webp": 20}, "a `webp` quality; got 1, 4 and 20"),
         ({"factor": 1, "webp": 101}, r"`quality` as a whole number in \[1, 100\], got 101"),
         ({"factor": 1, "webp": -1}, "`webp` to be an integer of at least 0, got -1"),
-        ({"match": "logits"}, "`match` to be one of feature, gradient, got 'logits'"),
+        ({"match": "logits"}, "`match` to be one of feature, gradient, ridge, got 'logits'"),
         ({"iterations": 0}, "`iterations` to be an integer of at least 1, got 0"),
         ({"real": 0}, "`real` to be an integer of at least 1, got 0"),
         ({"lr": 0.0}, r"`lr` in \(0, inf\), got 0.0"),
@@ -470,12 +509,13 @@ def test_a_factor_that_does_not_divide_is_refused() -> None:
         distill(IDC(factor=3), images=images, labels=labels)
 
 
+@pytest.mark.parametrize("match", ["gradient", "ridge"])
 @pytest.mark.parametrize("embedding", ["random", "teacher"])
-def test_gradients_of_a_single_class_are_refused(embedding: Any) -> None:
+def test_a_single_class_cannot_be_told_from_others(match: Any, embedding: Any) -> None:
     images, labels = make_images()
-    with pytest.raises(ValueError, match="at least two classes for `match=gradient`, got one.*match=feature"):
+    with pytest.raises(ValueError, match=f"at least two classes for `match={match}`, got one.*match=feature"):
         distill(
-            IDC(match="gradient", embedding=embedding),
+            IDC(match=match, embedding=embedding),
             images=images[labels == 0],
             labels=labels[labels == 0],
             teacher=make_teacher(classes=(0,)),
@@ -505,7 +545,7 @@ def test_gradients_of_an_oracle_without_the_output_are_refused() -> None:
         )
 
 
-@pytest.mark.parametrize("match", ["feature", "gradient"])
+@pytest.mark.parametrize("match", ["feature", "gradient", "ridge"])
 def test_a_teacher_that_diverged_is_refused(match: Any) -> None:
     teacher = make_teacher()
     for parameter in teacher.model.parameters():
