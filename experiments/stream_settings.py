@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from experiments.shards import parse_shard
 from gift_cl.codecs import build_codec
 from gift_cl.distillers import DISTILLERS, REAL_IMAGES
 
+_AXES = ("exemplars", "codec", "labels", "loss", "memory_weight")
 _LABEL = 1  # byte of a hard label
 
 
@@ -28,8 +29,8 @@ class MemoryChoice:
         labels: hard, stored:views=K,refresh=B or online:bits=B.
         loss: Loss on the exemplars.
         memory_weight: Factor of that loss.
-        per_class: Exemplars of each class, for a codec whose files differ in size; None for as many as the
-            bytes hold.
+        per_raw_image: Exemplars in the bytes of a raw image, where files differ in size: each class has
+            ``ipc`` times as many, whatever they take. None for as many as the bytes of all classes hold.
     """
 
     exemplars: str
@@ -37,7 +38,7 @@ class MemoryChoice:
     labels: str = "hard"
     loss: str = "ce"
     memory_weight: float = 1.0
-    per_class: int | None = None
+    per_raw_image: int | None = None
 
     @property
     def is_real(self) -> bool:
@@ -48,12 +49,12 @@ class MemoryChoice:
     def name(self) -> str:
         """How tables call it."""
         weight = "" if self.memory_weight == 1 else f" x {self.memory_weight:g}"
-        number = "" if self.per_class is None else f" · {self.per_class} a class"
+        number = "" if self.per_raw_image is None else f" · {self.per_raw_image} a raw image"
         return f"{self.exemplars} · {self.codec} · {self.labels} · {self.loss}{weight}{number}"
 
     def is_real_twin(self, other: MemoryChoice) -> bool:
         """Whether this is `other` with real exemplars in the place of its own, as many as the bytes hold."""
-        own = replace(self, exemplars=other.exemplars, per_class=other.per_class)
+        own = replace(self, exemplars=other.exemplars, per_raw_image=other.per_raw_image)
         return self.is_real and own == other
 
 
@@ -138,7 +139,7 @@ def make_runs(
     for seed, ipc, memory in itertools.product(comparison.seeds, comparison.ipc, comparison.memories):
         config = replace(
             comparison.stream,
-            **{axis.name: getattr(memory, axis.name) for axis in fields(memory) if axis.name != "per_class"},
+            **{axis: getattr(memory, axis) for axis in _AXES},
             **_size(memory, ipc, num_classes, image_shape),
             seed=seed,
             class_order_seed=seed,
@@ -155,8 +156,10 @@ def _size(
     own = DISTILLERS.create(memory.exemplars).codec
     if own is not None and own != memory.codec:
         raise ValueError(f"Expected `codec: {own}` for `{memory.exemplars}`, got {memory.codec}.")
-    if memory.per_class is not None:
-        return {"budget_bytes": None, "per_class": memory.per_class}
+    if memory.per_raw_image is not None:
+        if memory.per_raw_image * ipc < 1:
+            raise ValueError(f"Expected `per_raw_image` of at least {1 / ipc:g}, got {memory.per_raw_image}.")
+        return {"budget_bytes": None, "per_class": int(memory.per_raw_image * ipc)}
     one = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8))
     if one.lengths is not None:
         return {"budget_bytes": int(num_classes * raw), "per_class": None}

@@ -120,10 +120,10 @@ def test_bytes_become_exemplars_by_their_codec() -> None:
         MemoryChoice(exemplars="herding", codec="downscale:2"),
         MemoryChoice(exemplars="idc:factor=2", codec="downscale:2"),
         MemoryChoice(exemplars="herding", codec="webp:50"),
-        MemoryChoice(exemplars="herding", codec="webp:50", per_class=7),
+        MemoryChoice(exemplars="herding", codec="webp:50", per_raw_image=7),
     ]
     runs = make_runs(StreamsConfig(memories=memories, ipc=[10], seeds=[3]), **CIFAR)
-    assert [one.config.per_class for one in runs] == [10, 39, 39, None, 7]
+    assert [one.config.per_class for one in runs] == [10, 39, 39, None, 70]
     assert 39 * (768 + 1) <= 10 * (3072 + 1) < 40 * (768 + 1)
     assert [one.config.budget_bytes for one in runs] == [None, None, None, 100 * (30720 + 10), None]
     assert {(one.config.seed, one.config.class_order_seed) for one in runs} == {(3, 3)}
@@ -134,9 +134,9 @@ def test_sizes_may_be_smaller_than_a_raw_image() -> None:
         MemoryChoice(exemplars="herding", codec="downscale:2"),
         MemoryChoice(exemplars="herding", codec="webp:50"),
     ]
-    small, files = make_runs(StreamsConfig(memories=memories, ipc=[0.5], seeds=[0]), **CIFAR)
+    small, budget = make_runs(StreamsConfig(memories=memories, ipc=[0.5], seeds=[0]), **CIFAR)
     assert small.config.per_class == 1  # of 769 bytes in 1536.5
-    assert files.config.budget_bytes == 153_650
+    assert budget.config.budget_bytes == 153_650
     message = (
         "`ipc` with the bytes of an exemplar at least, which takes 3073 in raw, got 0.5, which is 1536.5"
     )
@@ -144,11 +144,19 @@ def test_sizes_may_be_smaller_than_a_raw_image() -> None:
         make_runs(StreamsConfig(memories=[REAL], ipc=[0.5]), **CIFAR)
 
 
+def test_files_may_be_given_as_many_as_a_raw_image_holds() -> None:
+    files = MemoryChoice(exemplars="herding", codec="webp:50", per_raw_image=5)
+    half, two = make_runs(StreamsConfig(memories=[files], ipc=[0.5, 2], seeds=[0]), **CIFAR)
+    assert (half.config.per_class, two.config.per_class) == (2, 10)
+    with pytest.raises(ValueError, match="`per_raw_image` of at least 10, got 5"):
+        make_runs(StreamsConfig(memories=[files], ipc=[0.1]), **CIFAR)
+
+
 def test_a_twin_has_as_many_exemplars_as_its_bytes_hold() -> None:
-    ours = MemoryChoice(exemplars="idc:factor=1,webp=10", codec="webp:10", per_class=18)
-    twin = MemoryChoice(exemplars="coverage", codec="webp:10", per_class=22)
+    ours = MemoryChoice(exemplars="idc:factor=1,webp=10", codec="webp:10", per_raw_image=18)
+    twin = MemoryChoice(exemplars="coverage", codec="webp:10", per_raw_image=22)
     assert twin.is_real_twin(ours)
-    assert not MemoryChoice(exemplars="coverage", codec="webp:50", per_class=18).is_real_twin(ours)
+    assert not MemoryChoice(exemplars="coverage", codec="webp:50", per_raw_image=18).is_real_twin(ours)
     assert not ours.is_real_twin(ours)
 
 

@@ -66,7 +66,7 @@ def memories_of(lines: Iterable[Line]) -> list[list[Line]]:
     """Runs in several class orders, by memory."""
     found: dict[tuple[str, ...], list[Line]] = {}
     for line in lines:
-        axes = ("exemplars", "codec", "labels", "loss", "memory_weight", "per_class")
+        axes = ("exemplars", "codec", "labels", "loss", "memory_weight", "per_raw_image")
         found.setdefault(tuple(line[axis] for axis in axes), []).append(line)
     return list(found.values())
 
