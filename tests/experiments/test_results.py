@@ -33,9 +33,10 @@ def runs(name: str) -> list[Line]:
 def table(heading: str, head: str) -> list[list[str]]:
     """Cells of the table of a section whose head begins so, without marks."""
     section = DOCUMENT.split(f"\n{heading}\n")[1].split("\n#")[0]
-    lines = section[section.index(f"| {head} ") :].split("\n\n")[0].splitlines()[2:]
     unmarked = str.maketrans("", "", "*`")
-    return [[cell.strip().translate(unmarked) for cell in line.strip("|").split("|")] for line in lines]
+    section = section.translate(unmarked)
+    lines = section[section.index(f"| {head} ") :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def belongs(spec: str, name: str) -> bool:
@@ -119,6 +120,45 @@ def test_differences_in_streams_of_digits_are_those_of_the_runs() -> None:
         twin = best(memory for memory in real if are_twins(own, memory))
         herding = digits("herding", "raw", "GIFT", size)
         assert [over(own, other) for other in (first, twin, herding)] == differences
+
+
+# Streams of CIFAR-100
+
+CIFAR = memories_of(runs("streams_cifar100"))
+
+
+def cifar(name: str, codec: str, size: str) -> list[Line]:
+    """Runs of a memory of a size."""
+    found = [
+        [line for line in memory if line["ipc"] == size]
+        for memory in CIFAR
+        if memory[0]["codec"] == codec and belongs(memory[0]["exemplars"], name)
+    ]
+    (lines,) = filter(None, found)
+    return lines
+
+
+def test_accuracies_in_streams_of_cifar100_are_those_of_the_runs() -> None:
+    cells = table("### Split CIFAR-100, 10 experiences", "size")
+    counted = 0
+    for size, name, codec, number, nbytes, accuracy, count in cells:
+        lines = cifar(name, codec, size)
+        counted += len(lines)
+        assert (mean(lines), str(len(lines))) == (accuracy, count)
+        assert f"{statistics.fmean(int(line['bytes']) for line in lines):,.0f}" == nbytes
+        if number != "as many as fit":
+            assert {int(line["num_exemplars"]) for line in lines} == {100 * int(number)}
+    assert counted == sum(map(len, CIFAR))
+
+
+def test_differences_in_streams_of_cifar100_are_those_of_the_runs() -> None:
+    cells = table("### Split CIFAR-100, 10 experiences", "idc over")
+    assert len(cells) == 3
+    for rival, *differences in cells:
+        name, codec, *size = rival.split(", ")
+        for of_size, difference in zip(("1", "2"), differences, strict=True):
+            rivals = cifar(name, codec, size[0] if size else of_size)
+            assert over(cifar("idc", "webp:10", of_size), rivals) == difference
 
 
 # Side by side
