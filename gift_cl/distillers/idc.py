@@ -50,7 +50,7 @@ class IDC(Matching):
         ridge: Penalty of that classifier, as a share of the mean squared length of the features.
         lr: As if each pixel that is shown had a gradient of its own. For gradients, 1 is about what was
             published for ten images of CIFAR; see `gradient_loss`.
-        pool: Not for gradients.
+        pool: Not for gradients. For ``ridge`` each entry keeps the features of its real images.
 
     Other options are those of `Matching`.
 
