@@ -33,6 +33,7 @@ def ridge_weights(features: Tensor, targets: Tensor, *, ridge: float) -> Tensor:
     """
     num_images, size = features.shape
     penalty = ridge * features.square().sum(1).mean()
+    penalty = penalty.clamp_min(torch.finfo(features.dtype).eps)  # features may all be the same
     if num_images <= size:  # the smaller of two systems with the same solution
         return features.T @ _solve(features @ features.T, penalty, targets)
     return _solve(features.T @ features, penalty, features.T @ targets)

@@ -62,6 +62,13 @@ def test_exemplars_that_teach_nothing_have_the_loss_of_silence() -> None:
     assert found.item() == pytest.approx(1 - 1 / 3)
 
 
+@pytest.mark.parametrize("size", [2, 6])
+def test_exemplars_that_look_the_same_teach_nothing(size: int) -> None:
+    made, owners = torch.ones(3, size), torch.tensor([0, 1, 1])
+    real = random(3, size).float()
+    assert ridge_loss(made, owners, real, owners, num_classes=2, ridge=0.3).item() == pytest.approx(0.5)
+
+
 def test_separable_classes_are_learned() -> None:
     made, owners = 3 * torch.eye(2, dtype=torch.float64), torch.tensor([0, 1])
     assert ridge_loss(made, owners, made, owners, num_classes=2, ridge=1e-6).item() < 1e-6
