@@ -130,15 +130,11 @@ class IDC(Matching):
         teacher = self.own_teacher(teacher, labels)
         self._check_size(*images.shape[2:])
         classes = labels.unique()
+        self._check_classes(classes)
         columns: dict[int, list[int]] = {}
         if self.match == "gradient":
             columns = self._columns(
                 classes.tolist(), teacher if self.source.needs_teacher else None, images[:1]
-            )
-        if self.match == "ridge" and len(classes) < 2:
-            raise ValueError(
-                "Expected at least two classes for `match=ridge`, got one: there is nothing to tell it from. "
-                "Use `match=feature`."
             )
         start = self.open(
             images,
@@ -176,6 +172,13 @@ class IDC(Matching):
                 f"Expected small images of at least {_SMALLEST_SIDE} pixels a side, got {smallest} "
                 f"({height} x {width} pixels, `factor` {self.factor}): they would show nothing. Use a "
                 "smaller `factor`, or `dm`, whose images are not small."
+            )
+
+    def _check_classes(self, classes: Tensor) -> None:
+        if self.match == "ridge" and len(classes) < 2:
+            raise ValueError(
+                "Expected at least two classes for `match=ridge`, got one: there is nothing to tell it from. "
+                "Use `match=feature`."
             )
 
     def _columns(self, classes: list[int], teacher: Teacher | None, image: Tensor) -> dict[int, list[int]]:

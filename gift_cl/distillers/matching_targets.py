@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Literal
 
 import torch
@@ -29,9 +29,11 @@ class Target(ABC):
 
     Args:
         network: Gives features.
+        real: What is known of the real images.
     """
 
     network: nn.Module
+    real: Tensor
 
     @abstractmethod
     def distance(self, images: Tensor, owners: Tensor) -> Tensor:
@@ -49,19 +51,18 @@ class MeanTarget(Target):
 
     Args:
         network: Gives features.
+        real: Moments of the features of the real images of each class, (C, order · D).
         view: Of the images, by class.
-        moments: Of the features of the real images of each class, (C, order · D).
         order: Powers of which there are means.
     """
 
     view: SiameseView
-    moments: Tensor
     order: int = 1
 
     def distance(self, images: Tensor, owners: Tensor) -> Tensor:
         """Squared distance between moments, summed over classes."""
         features = penultimate(self.network, self.view(images, owners))
-        return (class_moments(features, owners, order=self.order) - self.moments).square().sum()
+        return (class_moments(features, owners, order=self.order) - self.real).square().sum()
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,11 @@ class TargetSource:
         return SiameseView(self.augmentation, len(self.real), inputs, generator)
 
     def draw(self, generator: torch.Generator) -> Target:
-        """One target; it is checked."""
+        """One target."""
         network, inputs, owners = self.batch(generator)
         view = self.view(inputs, generator)
         features = constant_features(network, view(inputs, owners))
-        moments = class_moments(features, owners, order=self.order)
-        require_finite(moments, method=self.method)
-        return MeanTarget(network, view, moments, self.order)
+        return MeanTarget(network, class_moments(features, owners, order=self.order), view, self.order)
 
     def endless(
         self, generator: torch.Generator, *, pool: int, redrawn: bool, tick: Callable[[int], None]
@@ -127,11 +126,13 @@ class TargetSource:
             yield made[int(torch.randint(len(made), (), generator=generator))]
 
     def _drawn(self, generator: torch.Generator, tick: Callable[[int], None]) -> Iterator[Target]:
-        """New targets without end."""
+        """New targets without end; the first is checked."""
         size = sum(min(len(own), self.most) for own in self.real)
-        while True:
+        for number in count():
             target = self.draw(generator)
             tick(size)
+            if number == 0:
+                require_finite(target.real, method=self.method)
             yield target
 
 

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from gift_cl.distillers.embeddings import constant_features
 from gift_cl.distillers.matching_targets import Target, TargetSource
-from gift_cl.distillers.protocol import require_finite
-from gift_cl.distillers.siamese import SiameseView
 from gift_cl.models import penultimate
 from gift_cl.views import DSA
 
@@ -80,9 +78,9 @@ class RidgeTarget(Target):
 
     Args:
         network: Gives features.
+        real: Features of real images, (M, D).
         augmentation: Each exemplar has a view of its own in each step; None changes nothing.
         generator: Gives these views.
-        real: Features of real images, (M, D).
         owners: The class of each, counted from 0, int64 (M,).
         num_classes: Classes.
         ridge: As for `ridge_weights`.
@@ -90,7 +88,6 @@ class RidgeTarget(Target):
 
     augmentation: DSA | None
     generator: torch.Generator
-    real: Tensor
     owners: Tensor
     num_classes: int
     ridge: float
@@ -116,17 +113,15 @@ class RidgeSource(TargetSource):
     ridge: float
 
     def draw(self, generator: torch.Generator) -> RidgeTarget:
-        """One target; it is checked."""
+        """One target."""
         network, inputs, owners = self.batch(generator)
         real = constant_features(network, _own_views(self.augmentation, inputs, generator))
-        require_finite(real, method=self.method)
-        return RidgeTarget(network, self.augmentation, generator, real, owners, len(self.real), self.ridge)
+        return RidgeTarget(network, real, self.augmentation, generator, owners, len(self.real), self.ridge)
 
 
 def _own_views(augmentation: DSA | None, images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image in a view of its own."""
-    view = SiameseView(augmentation, len(images), images, generator)
-    return view(images, torch.arange(len(images)))
+    return images if augmentation is None else augmentation(images, generator)
 
 
 def _solve(gram: Tensor, penalty: Tensor, targets: Tensor) -> Tensor:
