@@ -1,8 +1,9 @@
-"""The tables of docs/distillers.md, held to the runs that they were made of."""
+"""The tables and intervals of docs/distillers.md, held to the runs that they were made of."""
 
 from __future__ import annotations
 
 import csv
+import re
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,14 +50,15 @@ def mean(lines: Iterable[Line], column: str = "accuracy") -> str:
 
 
 def over(ours: Iterable[Line], theirs: Iterable[Line]) -> str:
-    """Paired difference over class orders."""
-    difference = paired(*(map(order_and_accuracy, side) for side in (ours, theirs)))
+    """Paired difference over class orders, or over seeds."""
+    difference = paired(*(map(seed_and_accuracy, side) for side in (ours, theirs)))
     assert isinstance(difference, Difference)
     return difference.text()
 
 
-def order_and_accuracy(line: Line) -> dict[str, object]:
-    return {"seed": line["class_order"], "accuracy_seen": float(line["accuracy"])}
+def seed_and_accuracy(line: Line) -> dict[str, object]:
+    seed, accuracy = ("class_order", "accuracy") if "class_order" in line else ("seed", "accuracy_last")
+    return {"seed": line[seed], "accuracy_seen": float(line[accuracy])}
 
 
 def best(memories: Iterable[list[Line]]) -> list[Line]:
@@ -189,3 +191,80 @@ def test_accuracies_side_by_side_are_those_of_the_runs(name: str, heading: str, 
         assert {str(len(cell)) for cell in found if cell} == {values[6]}
         seconds = statistics.fmean(float(line["distilling_s"]) for line in found[2])
         assert f"{seconds:.1f}" == values[7]
+
+
+# Sentences
+
+TEN_CLASSES = runs("compare_cifar10classes")
+
+
+def ten_classes(name: str, ipc: str, loss: str) -> list[Line]:
+    """Runs of a distiller on ten classes of CIFAR-100; "small" are real images, stored as those of IDC."""
+    spec, size = ("coverage", str(4 * int(ipc))) if name == "small" else (name, ipc)
+    return [
+        line
+        for line in TEN_CLASSES
+        if belongs(line["distiller"], spec) and (line["ipc"], line["loss"]) == (size, loss)
+    ]
+
+
+MEANS, RIDGE = "idc:iterations=100", "idc:match=ridge"
+
+
+def claims() -> dict[str, list[str]]:
+    """What the sentences before each heading say, by heading."""
+    four_grey = {size: digits("idc:factor=1,bits=2", "quantize:2", "GIFT", size) for size in SIZES}
+    ten_raw = cifar("herding", "raw", "10")
+    return {
+        "### Split digits, 5 experiences, 5 class orders": [
+            over(ours, theirs)
+            for ours, theirs in [
+                (four_grey["1"], digits("herding", "quantize:2", "GIFT", "1")),
+                (four_grey["2"], digits("herding", "quantize:2", "GIFT", "2")),
+                (four_grey["5"], digits("coverage", "quantize:2", "GIFT", "5")),
+                (four_grey["10"], digits("herding", "raw", "GIFT", "10")),
+                (digits("dm", "raw", "GIFT", "10"), digits("herding", "raw", "GIFT", "10")),
+                (cifar("idc", "webp:10", "1"), cifar("herding", "webp:50", "1")),
+                (cifar("idc", "webp:10", "1"), ten_raw),
+                (cifar("idc", "webp:10", "1"), cifar("coverage", "webp:10", "1")),
+                (cifar("idc", "webp:10", "2"), cifar("herding", "raw", "2")),
+                (cifar("idc", "webp:10", "2"), cifar("herding", "webp:50", "2")),
+            ]
+        ],
+        "## Side by side": [over(cifar("coverage", "raw", "10"), ten_raw)],
+        "## Speed": [
+            over(ten_classes(ours, size, loss), ten_classes(theirs, size, loss))
+            for ours, theirs, size, loss in [
+                (MEANS, "herding", "1", "ce"),
+                (MEANS, "herding", "10", "ce"),
+                (MEANS, "coverage", "10", "ce"),
+                (MEANS, "small", "10", "ce"),
+                (MEANS, "small", "1", "ce"),
+                (MEANS, "small", "1", "gift"),
+                (MEANS, "small", "10", "gift"),
+                (MEANS, "small", "50", "gift"),
+                (RIDGE, MEANS, "1", "gift"),
+                (RIDGE, "herding", "1", "gift"),
+                (RIDGE, MEANS, "10", "ce"),
+                (RIDGE, MEANS, "10", "gift"),
+                ("dm", "coverage", "10", "ce"),
+            ]
+        ],
+    }
+
+
+def said(text: str) -> list[str]:
+    """Differences with intervals, as sentences say them: a sign in words, "points" between."""
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    return [
+        f"{number} {interval}"
+        for number, interval in re.findall(r"(\d+\.\d)(?: points)? (\[[-+]\d+\.\d, [-+]\d+\.\d\])", prose)
+    ]
+
+
+def test_intervals_in_sentences_are_those_of_the_runs() -> None:
+    text = DOCUMENT
+    for heading, expected in claims().items():
+        before, _, text = text.partition(f"\n{heading}\n")
+        assert said(before) == [difference.lstrip("+-") for difference in expected]
+    assert not said(text)
