@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,11 +13,14 @@ import torch
 
 from experiments.config import Config
 from experiments.shards import parse_shard
+from gift_cl.augmentations import AUGMENTATIONS
 from gift_cl.codecs import build_codec
 from gift_cl.distillers import DISTILLERS, REAL_IMAGES
+from gift_cl.labels import LABELS
+from gift_cl.ledger import label_nbytes
+from gift_cl.soft_labels import coverage_nbytes
 
 _AXES = ("exemplars", "codec", "labels", "loss", "memory_weight")
-_LABEL = 1  # byte of a hard label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class MemoryChoice:
     Args:
         exemplars: A distiller with options.
         codec: raw, png, jpeg:Q, webp:Q, quantize:B or downscale:F.
-        labels: hard, stored:views=K,refresh=B or online:bits=B.
+        labels: hard, or stored:views=K,refresh=B; online:bits=B where files differ in size.
         loss: Loss on the exemplars.
         memory_weight: Factor of that loss.
         per_raw_image: Exemplars in the bytes of a raw image, where files differ in size: each class has
@@ -127,9 +131,10 @@ def make_runs(
     """All runs: one seed after another, then IPC, then memories.
 
     A memory whose images all take as many bytes has a fixed number of exemplars of each class, from the
-    first experience on: what fits into the bytes of ``ipc`` raw images, each with its label. Files differ in
-    size; memories of them get the bytes of all classes as a budget, which leaves more to the first classes
-    while they are few, or the number that their setting says, whatever it takes.
+    first experience on: what fits into the bytes of ``ipc`` raw images, each with its hard label, once all
+    labels are there. Files differ in size; memories of them get the bytes of all classes as a budget, which
+    leaves more to the first classes while they are few, or the number that their setting says, whatever it
+    takes.
 
     Raises:
         ValueError: If a spec cannot be built, a distiller has another codec of its own, or not one exemplar
@@ -140,7 +145,7 @@ def make_runs(
         config = replace(
             comparison.stream,
             **{axis: getattr(memory, axis) for axis in _AXES},
-            **_size(memory, ipc, num_classes, image_shape),
+            **_size(memory, ipc, comparison.stream, num_classes, image_shape),
             seed=seed,
             class_order_seed=seed,
             out=comparison.out,
@@ -150,9 +155,9 @@ def make_runs(
 
 
 def _size(
-    memory: MemoryChoice, ipc: float, num_classes: int, image_shape: tuple[int, int, int]
+    memory: MemoryChoice, ipc: float, stream: Config, num_classes: int, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    raw = ipc * (math.prod(image_shape) + _LABEL)
+    raw = ipc * (math.prod(image_shape) + label_nbytes(num_classes))
     own = DISTILLERS.create(memory.exemplars).codec
     if own is not None and own != memory.codec:
         raise ValueError(f"Expected `codec: {own}` for `{memory.exemplars}`, got {memory.codec}.")
@@ -163,9 +168,32 @@ def _size(
     one = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8))
     if one.lengths is not None:
         return {"budget_bytes": int(num_classes * raw), "per_class": None}
-    if (size := one.nbytes + _LABEL) > raw:
+    each, once = _label_sizes(memory.labels, stream, num_classes)
+    if (size := one.nbytes + each) + once > raw:
         raise ValueError(
-            f"Expected `ipc` with the bytes of an exemplar at least, which takes {size} in {memory.codec}, "
-            f"got {ipc:g}, which is {raw:g}. Use a larger `ipc`, or a codec that takes less."
+            f"Expected `ipc` with the bytes of an exemplar at least, which takes {size + once:g} in "
+            f"{memory.codec} with {memory.labels} labels, got {ipc:g}, which is {raw:g}. Use a larger `ipc`, "
+            "or a codec or labels that take less."
         )
-    return {"budget_bytes": None, "per_class": int(raw // size)}
+    return {"budget_bytes": None, "per_class": int((raw - once) // size)}
+
+
+def _label_sizes(labels: str, stream: Config, num_classes: int) -> tuple[float, int]:
+    """Bytes of labels after the last experience: of an exemplar, in the mean, and of a class."""
+    regime = LABELS.create(labels)
+    if regime.name == "online":
+        raise ValueError(
+            f"Expected `labels` hard or stored where all images take as many bytes, got {labels}, whose "
+            "teacher takes bytes too. Use a codec of files, as webp:Q, for which there is a budget."
+        )
+    parameters = AUGMENTATIONS.create(stream.augmentation).num_parameters
+    seen = [round(num_classes * (number + 1) / stream.experiences) for number in range(stream.experiences)]
+    each = statistics.fmean(
+        regime.exemplar_nbytes(
+            num_classes=num_classes,
+            num_covered=num_classes if regime.refresh else known,
+            num_parameters=parameters,
+        )
+        for known in seen
+    )
+    return each, coverage_nbytes({0: ()}, num_classes) if regime.name == "stored" else 0

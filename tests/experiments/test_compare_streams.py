@@ -138,10 +138,26 @@ def test_sizes_may_be_smaller_than_a_raw_image() -> None:
     assert small.config.per_class == 1  # of 769 bytes in 1536.5
     assert budget.config.budget_bytes == 153_650
     message = (
-        "`ipc` with the bytes of an exemplar at least, which takes 3073 in raw, got 0.5, which is 1536.5"
+        "`ipc` with the bytes of an exemplar at least, which takes 3073 in raw with hard labels, "
+        "got 0.5, which is 1536.5"
     )
     with pytest.raises(ValueError, match=message):
         make_runs(StreamsConfig(memories=[REAL], ipc=[0.5]), **CIFAR)
+
+
+@pytest.mark.parametrize("labels", ["stored", "stored:views=2", "stored:refresh=true"])
+def test_stored_labels_count_among_the_bytes(tmp_path: Path, digits: RealData, labels: str) -> None:
+    memory = MemoryChoice(exemplars="random", codec="quantize:2", labels=labels, loss="gift")
+    (only,) = run(tiny(tmp_path, memories=[memory], ipc=[3], seeds=[0]), digits)
+    taken, each = only.row["memory_bytes"], only.row["memory_bytes"] / only.row["num_exemplars"]
+    assert only.row["memory_bytes_by_part"]["soft_labels"] > 0
+    assert taken <= 10 * 3 * 65 < taken + 10 * each
+
+
+def test_a_teacher_that_is_kept_needs_a_budget() -> None:
+    memory = MemoryChoice(exemplars="random", labels="online", loss="gift")
+    with pytest.raises(ValueError, match="`labels` hard or stored .* got online.* Use a codec of files"):
+        make_runs(StreamsConfig(memories=[memory]), **CIFAR)
 
 
 def test_files_may_be_given_as_many_as_a_raw_image_holds() -> None:
