@@ -118,7 +118,12 @@ def add_parser(commands: Any) -> None:
 
 def _add_teacher_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("teacher")
-    group.add_argument("--model", metavar="SPEC", help="its network: conv3, resnet18_modified, …")
+    group.add_argument(
+        "--model",
+        metavar="SPEC",
+        help="its network: conv3, resnet18_modified, …; where a method needs no teacher, one that is found by "
+        "this name judges the exemplars",
+    )
     group.add_argument(
         "--teacher",
         metavar="FILE",

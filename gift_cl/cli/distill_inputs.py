@@ -101,11 +101,16 @@ def load_inputs(options: argparse.Namespace, distiller: Distiller) -> Inputs:
 
 
 def check_codec(codec: str, inputs: Inputs, distiller: Distiller) -> None:
-    """Before anything is made: whether a codec can store it.
+    """Before anything is made: whether a codec can store it, and is the one that the method makes it for.
 
     Raises:
-        ValueError: If it cannot.
+        ValueError: If it cannot, or is not.
     """
+    if distiller.codec not in (None, "float32", build_codec(codec).spec):
+        raise ValueError(
+            f"Expected `codec` {distiller.codec} for `{distiller.spec}`, whose exemplars are made for it, "
+            f"got `{codec}`. Leave it out."
+        )
     dtype = torch.float32 if distiller.codec == "float32" else torch.uint8
     try:
         build_codec(codec).encode(torch.zeros(1, *inputs.data.image_shape, dtype=dtype))
@@ -135,20 +140,26 @@ def check_space(out: Path, parts: Path, inputs: Inputs, distiller: Distiller, *,
 
 
 def _find_teacher(options: argparse.Namespace, distiller: Distiller) -> Path | None:
+    """Its file; one that would only judge the exemplars may be missing, if it is not asked for by its file."""
     path: Path | None = options.teacher
-    if path is not None or not distiller.needs_teacher:
+    if path is not None or (options.model is None and not distiller.needs_teacher):
         return path
     if options.model is None:
         raise ValueError(
             f"Expected `--teacher` or `--model` for `{options.method}`, which needs a teacher: its file, or "
             "the network by whose name it is found."
         )
-    return find_teacher(
-        root=data_root(options.root),
-        dataset=options.dataset,
-        model=options.model,
-        cure="say where they are with `--teacher`, or train one with `gift-cl teacher train`",
-    )
+    try:
+        return find_teacher(
+            root=data_root(options.root),
+            dataset=options.dataset,
+            model=options.model,
+            cure="say where they are with `--teacher`, or train one with `gift-cl teacher train`",
+        )
+    except FileNotFoundError:
+        if distiller.needs_teacher:
+            raise
+        return None
 
 
 def _check_model(asked: str | None, found: str, path: Path) -> None:

@@ -201,12 +201,7 @@ class DATM:
     ) -> None:
         """Changes what is made, one match after the other."""
         device, seen = made.images.device, self._seen(len(made.images))
-        groups = [
-            {"params": [made.images], "lr": self.lr_images, "momentum": 0.5},
-            {"params": [made.logits], "lr": self.lr_labels, "momentum": 0.9},
-            {"params": [made.lr], "lr": self.lr_lr, "momentum": 0.5},
-        ]
-        optimizer = torch.optim.SGD(groups)
+        optimizer = self._optimizer(made)
         num_updates = 0
         for iteration in range(self.iterations):
             trajectory = trajectories[iteration % self.experts]
@@ -224,6 +219,14 @@ class DATM:
                 "learned, the images are real ones. Lower `lr`, take fewer `steps`, or raise `threshold`.",
                 stacklevel=3,
             )
+
+    def _optimizer(self, made: _Synthetic) -> torch.optim.SGD:
+        groups = [
+            {"params": [made.images], "lr": self.lr_images, "momentum": 0.5},
+            {"params": [made.logits], "lr": self.lr_labels, "momentum": 0.9},
+            {"params": [made.lr], "lr": self.lr_lr, "momentum": 0.5},
+        ]
+        return torch.optim.SGD(groups)
 
     def _update(
         self, made: _Synthetic, gradients: Gradients, optimizer: torch.optim.SGD, box: PixelBox | None

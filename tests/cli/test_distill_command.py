@@ -129,6 +129,11 @@ def test_a_teacher_only_judges_where_none_is_needed(
     assert torch.equal(judged.images, alone.images)
     assert judged.provenance.hashes == alone.provenance.hashes
     assert judged.provenance.teacher == "none"
+    root = ("--root", teacher.parents[1])
+    found = run_json(*RANDOM, *root, "--model", "mlp", "--out", tmp_path / "c.safetensors")
+    assert found["agreement"] == facts["agreement"]
+    missing = run_json(*RANDOM, *root, "--model", "conv3", "--out", tmp_path / "d.safetensors")
+    assert (missing["teacher"], missing["agreement"]["stored"]) == (None, None)
 
 
 def test_the_words_say_what_came_out(
@@ -332,6 +337,10 @@ def _full(*arguments: object) -> None:
         (("--codec", "gif"), "Unknown codec `gif`"),
         (("--codec", "downscale:3"), "multiples of 3"),
         (("--codec", "float32"), "Expected a `codec` for the uint8 images of `random`, got `float32`. Leave"),
+        (
+            ("--method", "idc:factor=1,bits=2", "--codec", "raw"),
+            "Expected `codec` quantize:2 for `idc:.*`, whose exemplars are made for it, got `raw`. Leave",
+        ),
         (("--layout", "nothing"), "Unknown layout to write `nothing`"),
         (("--layout", "rded"), "Expected images of `rded` for its layout, got some of `random`"),
         (("--dataset", "nothing"), "Unknown data set `nothing`"),
