@@ -121,8 +121,8 @@ def _add_teacher_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         metavar="SPEC",
-        help="its network: conv3, resnet18_modified, …; where a method needs no teacher, one that is found by "
-        "this name judges the exemplars",
+        help="its network: conv3, resnet18_modified, …; where a method needs no teacher, one found by this "
+        "name judges the exemplars",
     )
     group.add_argument(
         "--teacher",

@@ -140,7 +140,7 @@ def check_space(out: Path, parts: Path, inputs: Inputs, distiller: Distiller, *,
 
 
 def _find_teacher(options: argparse.Namespace, distiller: Distiller) -> Path | None:
-    """Its file; one that would only judge the exemplars may be missing, if it is not asked for by its file."""
+    """Its file. One that would only judge the exemplars may be missing, unless its file is named."""
     path: Path | None = options.teacher
     if path is not None or (options.model is None and not distiller.needs_teacher):
         return path

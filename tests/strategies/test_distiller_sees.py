@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from toys import Images, make_strategy, weights
 
 from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers import DISTILLERS, Distiller
-from gift_cl.models import MLP
+from gift_cl.distillers import DISTILLERS, Distiller, herding
+from gift_cl.models import MLP, build_model
 from gift_cl.normalization import Normalization
 from gift_cl.real_data import load_real_data, subset
 from gift_cl.registry import Entry
@@ -28,6 +29,25 @@ from strategies import DistilledMemory, GIFTReplay, with_growing_head
 ORDER = [3, 8, 0, 5, 1, 9, 2, 7, 4, 6]
 NORMALIZATION = Normalization((0.3,), (0.375,))
 REGIMES = ["hard", "stored", "stored:views=2,refresh=true", "online"]
+TINY = (
+    "random",
+    "herding",
+    "coverage",
+    "rded:crops=2",
+    "sre2l:iterations=2",
+    "cda:iterations=2",
+    "gvbsm:backbones=none,iterations=2",
+    "dm:iterations=2,width=4",
+    "dm:iterations=2,width=4,embedding=trained,networks=1,epochs=1",
+    "dm:iterations=2,pool=2,init=coverage,embedding=teacher",
+    "idc:iterations=2,width=4",
+    "idc:factor=1,webp=50,iterations=2,init=herding,embedding=teacher,match=ridge",
+    "idc:factor=1,bits=2,iterations=2,width=4,match=gradient",
+    "datm:experts=1,epochs=3,matched_epochs=1,early_start=1,max_start=2,expansion=0,iterations=2,steps=2,width=4,"
+    "threshold=9",
+    "hybrid:distilled=dm/iterations=2;width=4",
+)
+every_distiller = pytest.mark.parametrize("exemplars", TINY)
 
 
 @cache
@@ -48,9 +68,9 @@ def make_stream(*, poisoned_from: int | None = None) -> Any:
     return nc_benchmark(data, data, 5, task_labels=False, fixed_class_order=ORDER).train_stream
 
 
-def make_learner(*, growing: bool = False, **memory: Any) -> Any:
+def make_learner(*, growing: bool = False, model: nn.Module | None = None, **memory: Any) -> Any:
     torch.manual_seed(0)
-    model: nn.Module = MLP(1, 8, 10, hidden=12)
+    model = model or MLP(1, 8, 10, hidden=12)
     settings: dict[str, Any] = {"num_classes": 10, "normalization": NORMALIZATION} | memory
     return make_strategy(
         GIFTReplay,
@@ -59,6 +79,14 @@ def make_learner(*, growing: bool = False, **memory: Any) -> Any:
         train_mb_size=16,
         train_epochs=1,
     )
+
+
+def make_learner_of(exemplars: str, **memory: Any) -> Any:
+    """With a network that every distiller can use, and the codec that this one wants."""
+    torch.manual_seed(0)
+    model = build_model("conv3:width=4", in_channels=1, image_size=8, num_classes=10)
+    codec = DISTILLERS.create(exemplars).codec or "raw"
+    return make_learner(model=model, exemplars=exemplars, codec=codec, **memory)
 
 
 def own_images(experience: int) -> list[bytes]:
@@ -198,6 +226,37 @@ def test_what_looks_for_images_finds_them_in(leak: str) -> None:
     assert not holds(reachable_buffers(LEAKS[leak](others)), hidden)
 
 
+# What it keeps
+
+
+def state_of_code() -> list[object]:
+    """What modules and classes of the project hold, and what functions of theirs keep."""
+    modules = [
+        module for name, module in sys.modules.items() if name.partition(".")[0] in ("gift_cl", "strategies")
+    ]
+    values = [value for module in modules for value in vars(module).values()]
+    own = [value for value in values if isinstance(value, type) and value.__module__.startswith("gift_cl")]
+    return [*values, *(value for kind in own for value in vars(kind).values())]
+
+
+@every_distiller
+def test_no_image_stays_behind_in_a_distiller_or_its_code(exemplars: str) -> None:
+    strategy = make_learner_of(exemplars, per_class=2)
+    for experience in make_stream()[:2]:
+        strategy.train(experience)
+    assert len(strategy.memory.exemplars) == 8
+    buffers = reachable_buffers([strategy.memory.exemplars.distiller, state_of_code()])
+    assert not holds(buffers, other_images(4))  # all but those of the last experience, in all forms
+
+
+@pytest.mark.parametrize("place", [herding, herding.Herding])
+def test_an_image_that_stays_behind_is_found(monkeypatch: pytest.MonkeyPatch, place: object) -> None:
+    monkeypatch.setattr(place, "_kept", [], raising=False)
+    assert not holds(reachable_buffers(state_of_code()), own_images(0))
+    monkeypatch.setattr(place, "_kept", [{"deep": digits().images}])
+    assert holds(reachable_buffers(state_of_code()), own_images(0))
+
+
 # What becomes of old exemplars
 
 
@@ -266,7 +325,10 @@ def state_of(strategy: Any) -> list[Any]:
 
 
 def states_after_each(experiences: Any, **memory: Any) -> list[list[Any]]:
-    strategy = make_learner(budget_bytes=6000, **memory)
+    return states_of(make_learner(budget_bytes=6000, **memory), experiences)
+
+
+def states_of(strategy: Any, experiences: Any) -> list[list[Any]]:
     states = []
     for experience in experiences:
         strategy.train(experience)
@@ -282,6 +344,13 @@ def test_garbage_in_the_future_does_not_change_the_memory(exemplars: str, labels
     for number in (1, 3):
         poisoned = states_after_each(make_stream(poisoned_from=number)[:number], **settings)
         assert poisoned == clean[:number]
+
+
+@every_distiller
+def test_garbage_in_the_future_does_not_change_what_any_distiller_makes(exemplars: str) -> None:
+    clean = states_of(make_learner_of(exemplars, per_class=2), make_stream()[:2])
+    poisoned = states_of(make_learner_of(exemplars, per_class=2), make_stream(poisoned_from=1)[:1])
+    assert poisoned == clean[:1]
 
 
 def test_garbage_in_the_present_does() -> None:
