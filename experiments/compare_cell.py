@@ -46,6 +46,11 @@ class Exemplars:
     seconds: float
     num_images: int
 
+    @property
+    def sha256(self) -> str:
+        """The first 16 digits of the digest of what is stored."""
+        return dataset_digest(self.dataset)[:16]
+
 
 class Comparison:
     """Makes exemplars and trains students on them, under the settings of one configuration.
@@ -156,7 +161,7 @@ class Comparison:
             "distillation_images_per_second": speed,
             "training_seconds": history.seconds,
             "training_images_per_second": history.images_per_second,
-            "exemplars_sha256": dataset_digest(stored)[:16],
+            "exemplars_sha256": exemplars.sha256,
             "started": started.isoformat(timespec="seconds"),
         }
 

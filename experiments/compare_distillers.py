@@ -107,7 +107,8 @@ def _do(comparison: Comparison, job: Job, losses: Sequence[str], out: Path) -> I
     except _FAILURES as error:
         yield from (comparison.failed(job, loss, str(error)) for loss in losses)
         return
-    save_dataset(exemplars.dataset, exemplars_file(out, job.name, job.ipc, job.seed))
+    cell = {"distiller": job.name, "ipc": job.ipc, "seed": job.seed}
+    save_dataset(exemplars.dataset, exemplars_file(out, cell, exemplars.sha256))
     for loss in losses:
         try:
             with progress_bar(f"{name}: {loss}") as progress:
@@ -118,9 +119,16 @@ def _do(comparison: Comparison, job: Job, losses: Sequence[str], out: Path) -> I
 
 
 def _read(out: Path) -> list[Row]:
-    """Every row of a folder as it was appended; none without a file."""
+    """Every row of a folder as it was appended; none without a file.
+
+    Raises:
+        ValueError: If it holds other rows.
+    """
     file = out / FILE_NAME
-    return [row for _, row in read_json_lines(file)] if file.is_file() else []
+    rows = [row for _, row in read_json_lines(file)] if file.is_file() else []
+    if any("row_id" not in row for row in rows):
+        raise ValueError(f"Expected rows of this command in `{file}`, got others. Choose another `out`.")
+    return rows
 
 
 def main(arguments: list[str] | None = None) -> int:

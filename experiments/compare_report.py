@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,11 @@ def write_report(config: CompareConfig, rows: Sequence[Row], out: Path) -> dict[
     if groups := group_rows(config, rows):
         pictures["accuracy"] = out / "accuracy.png"
         save_figure(accuracy_bars(groups, config, rows[0]["teacher_accuracy"]), pictures["accuracy"])
-    for name in config.distillers:
-        file = exemplars_file(out, name, max(config.ipc), config.seeds[0])
-        if file.is_file():
+    else:
+        (out / "accuracy.png").unlink(missing_ok=True)  # that of another comparison
+    for row in _drawn(config, rows):
+        name = row["distiller"]
+        if (file := exemplars_file(out, row, row["exemplars_sha256"])).is_file():
             pictures[f"exemplars/{name}"] = out / f"exemplars-{_slug(name)}.png"
             save_figure(contact_sheet(load_dataset(file)), pictures[f"exemplars/{name}"])
     return pictures
@@ -97,9 +99,22 @@ def _line(row: Row) -> dict[str, object]:
     }
 
 
-def exemplars_file(out: Path, distiller: str, ipc: int, seed: int) -> Path:
-    """Where exemplars are kept."""
-    return out / "exemplars" / f"{_slug(distiller)}-ipc{ipc}-seed{seed}.safetensors"
+def _drawn(config: CompareConfig, rows: Sequence[Row]) -> list[Row]:
+    """A row of each distiller, whose exemplars show what it makes."""
+    largest = {"status": "done", "ipc": max(config.ipc), "seed": config.seeds[0]}
+    return list({row["distiller"]: row for row in rows if largest.items() <= row.items()}.values())
+
+
+def exemplars_file(out: Path, cell: Mapping[str, Any], sha256: str) -> Path:
+    """Where exemplars are kept, by what made them and by themselves.
+
+    Args:
+        out: Folder of the comparison.
+        cell: Its ``distiller``, ``ipc`` and ``seed``.
+        sha256: The first 16 digits of that of the exemplars.
+    """
+    name = f"{_slug(cell['distiller'])}-ipc{cell['ipc']}-seed{cell['seed']}-{sha256}"
+    return out / "exemplars" / f"{name}.safetensors"
 
 
 def sentence(row: Row) -> str:

@@ -84,8 +84,8 @@ def _finished(out: Path) -> dict[str, Row]:
 
 
 def _total(rows: Sequence[Row]) -> Row:
-    """The last row of a run, with the time of all its experiences."""
-    return rows[-1] | {
+    """The row of a run's last experience, with the time of all of them."""
+    return max(rows, key=lambda row: row["experience"]) | {
         "run_seconds": sum(row["seconds"] for row in rows),
         "run_distillation_seconds": sum(row["distillation_seconds"] for row in rows),
     }

@@ -10,16 +10,17 @@ from gift_cl.files import replacing
 
 
 def write_csv(file: Path, lines: Sequence[Mapping[str, object]]) -> None:
-    """Write a table with a head; nothing if there are no lines.
+    """Write a table with a head; no file if there are no lines.
 
     Args:
-        file: Replaced if it is there.
+        file: Replaced if it is there, or removed.
         lines: Values by column, with the same columns in each.
 
     Raises:
         OSError: If the file cannot be written.
     """
     if not lines:
+        file.unlink(missing_ok=True)
         return
     with replacing(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.DictWriter(opened, list(lines[0]), lineterminator="\n")

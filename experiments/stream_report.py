@@ -104,6 +104,8 @@ def write_report(comparison: StreamsConfig, results: Sequence[Result], out: Path
         temporary.write_text(format_table(comparison, groups), encoding="utf-8")
     if groups:
         save_figure(accuracy_by_size(comparison, groups), out / "accuracy.png")
+    else:
+        (out / "accuracy.png").unlink(missing_ok=True)  # that of another comparison
 
 
 def _line(result: Result) -> dict[str, object]:
@@ -179,12 +181,17 @@ def _cells(group: Group, rivals: Sequence[Group]) -> tuple[str, ...]:
 
 
 def _over_best(group: Group, real: Sequence[Group]) -> str:
-    """Over the real memory with the best mean; real ones are not compared with one another."""
-    if group.memory.is_real or not real:
+    """Over the real memory with the best mean of the same class orders, or of most of them."""
+    orders = {row["seed"] for row in group.rows}
+    shared = [[row for row in rival.rows if row["seed"] in orders] for rival in real]
+    most = max(map(len, shared), default=0)
+    if group.memory.is_real or not most:
         return "-"
-    best = max(real, key=lambda rival: rival.accuracy.mean)
-    difference = paired(group.rows, best.rows)
-    return "-" if difference is None else difference.text()
+    complete = [rows for rows in shared if len(rows) == most]
+    best = max(complete, key=lambda rows: mean_sd(row["accuracy_seen"] for row in rows).mean)
+    difference = paired(group.rows, best)
+    assert difference is not None
+    return difference.text() + (f" (n = {most})" if most < len(orders) else "")
 
 
 def short_names(memories: Sequence[MemoryChoice]) -> dict[MemoryChoice, str]:

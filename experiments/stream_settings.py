@@ -21,6 +21,11 @@ from gift_cl.ledger import label_nbytes
 from gift_cl.soft_labels import coverage_nbytes
 
 _AXES = ("exemplars", "codec", "labels", "loss", "memory_weight")
+_INSTEAD = {
+    **dict.fromkeys(("budget_bytes", "per_class"), "`ipc` says"),
+    **dict.fromkeys(("seed", "class_order_seed"), "`seeds` say"),
+    "out": "`out` says",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,11 @@ class StreamsConfig:
                 f"Expected `stream.strategy` gift or gift_dumb, got {self.stream.strategy}: others have no "
                 "exemplars to choose."
             )
+        unset = Config()
+        for name in (*_AXES, "budget_bytes", "per_class", "seed", "class_order_seed", "out"):
+            if (value := getattr(self.stream, name)) != getattr(unset, name):
+                where = _INSTEAD.get(name, "`memories` say")
+                raise ValueError(f"Expected no `stream.{name}`, which {where}, got {value!r}. Leave it out.")
         _ = self.shard_parts
 
     @property
@@ -164,7 +174,7 @@ def _size(
     if memory.per_raw_image is not None:
         if memory.per_raw_image * ipc < 1:
             raise ValueError(f"Expected `per_raw_image` of at least {1 / ipc:g}, got {memory.per_raw_image}.")
-        return {"budget_bytes": None, "per_class": int(memory.per_raw_image * ipc)}
+        return {"budget_bytes": None, "per_class": int(round(memory.per_raw_image * ipc, 6))}  # 100 * 0.29
     one = build_codec(memory.codec).encode(torch.zeros(1, *image_shape, dtype=torch.uint8))
     if one.lengths is not None:
         return {"budget_bytes": int(num_classes * raw), "per_class": None}

@@ -229,7 +229,8 @@ def test_repeated_exemplars_are_no_evidence_of_another_order_of_the_classes(
 
 def test_exemplars_are_kept_as_they_were_learned(finished: Finished) -> None:
     config, rows = finished
-    dataset = load_dataset(Path(config.out, "exemplars", "herding-ipc2-seed1.safetensors"))
+    (file,) = Path(config.out, "exemplars").glob("herding-ipc2-seed1-*.safetensors")
+    dataset = load_dataset(file)
     assert dataset.images_per_class == dict.fromkeys(range(10), 2)
     assert dataset.provenance.method == "herding"
     (teacher,) = {row["teacher_sha256"] for row in rows}
@@ -237,6 +238,23 @@ def test_exemplars_are_kept_as_they_were_learned(finished: Finished) -> None:
 
 
 # Teacher
+
+
+def test_exemplars_of_another_codec_do_not_replace_those_of_a_row(digits: RealData, tmp_path: Path) -> None:
+    config = tiny(tmp_path, distillers=["random"], ipc=[1], seeds=[0])
+    for codec in ("raw", "jpeg:5", "raw"):
+        run(replace(config, codec=codec), digits)
+    files = [load_dataset(file).encoded.codec for file in (tmp_path / "exemplars").glob("*.safetensors")]
+    assert sorted(files) == ["jpeg:5", "raw"]
+    for row in written(tmp_path):
+        kept = load_dataset(compare_report.exemplars_file(tmp_path, row, row["exemplars_sha256"]))
+        assert kept.encoded.codec == row["stored_as"]
+
+
+def test_rows_of_another_command_are_refused(digits: RealData, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"run_id": "digits-gift"}\n')
+    with pytest.raises(ValueError, match="rows of this command in `.*`, got others"):
+        run(tiny(tmp_path), digits)
 
 
 def test_the_teacher_is_trained_once_and_its_accuracy_is_that_on_the_images_measured(

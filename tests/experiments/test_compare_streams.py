@@ -114,6 +114,26 @@ def test_the_time_of_a_run_is_that_of_all_its_experiences(digits: RealData, tmp_
     assert found.row["run_distillation_seconds"] == sum(row["distillation_seconds"] for row in rows) > 0
 
 
+def test_a_run_that_was_begun_twice_counts_with_its_last_experience(digits: RealData, tmp_path: Path) -> None:
+    comparison = tiny(tmp_path, ipc=[1], memories=[REAL], seeds=[0])
+    (found,) = run(comparison, digits)
+    file = tmp_path / "rows.jsonl"
+    first, last = file.read_text().splitlines()
+    file.write_text("\n".join([first, last, first, ""]))  # a second process began it anew
+    assert run(comparison, digits)[0].row == found.row
+
+
+def test_what_another_comparison_left_does_not_stand_beside_an_empty_table(
+    digits: RealData, tmp_path: Path
+) -> None:
+    run(tiny(tmp_path, ipc=[1], memories=[REAL], seeds=[0]), digits)
+    broken = MemoryChoice(exemplars="sre2l:iterations=1,jitter=0")  # its teacher has no batch norms
+    assert not run(tiny(tmp_path, ipc=[1], memories=[broken], seeds=[0]), digits)
+    assert "Nothing is finished" in (tmp_path / "table.md").read_text()
+    assert not (tmp_path / "runs.csv").exists()
+    assert not (tmp_path / "accuracy.png").exists()
+
+
 def test_bytes_become_exemplars_by_their_codec() -> None:
     memories = [
         MemoryChoice(exemplars="herding"),
@@ -164,6 +184,9 @@ def test_files_may_be_given_as_many_as_a_raw_image_holds() -> None:
     files = MemoryChoice(exemplars="herding", codec="webp:50", per_raw_image=5)
     half, two = make_runs(StreamsConfig(memories=[files], ipc=[0.5, 2], seeds=[0]), **CIFAR)
     assert (half.config.per_class, two.config.per_class) == (2, 10)
+    many = MemoryChoice(exemplars="herding", codec="webp:50", per_raw_image=100)
+    (exact,) = make_runs(StreamsConfig(memories=[many], ipc=[0.29], seeds=[0]), **CIFAR)
+    assert exact.config.per_class == 29
     with pytest.raises(ValueError, match="`per_raw_image` of at least 10, got 5"):
         make_runs(StreamsConfig(memories=[files], ipc=[0.1]), **CIFAR)
 
@@ -190,6 +213,9 @@ def test_a_codec_that_is_not_that_of_the_distiller_is_refused() -> None:
         ({"memories": [REAL, REAL]}, "different values in `memories`"),
         ({"shard": "3/2"}, "`shard`"),
         ({"stream": Config(strategy="der")}, "`stream.strategy`"),
+        ({"stream": Config(seed=3)}, "no `stream.seed`, which `seeds` say, got 3. Leave it out"),
+        ({"stream": Config(codec="raw")}, "no `stream.codec`, which `memories` say, got 'raw'"),
+        ({"stream": Config(budget_bytes=None, per_class=3)}, "no `stream.budget_bytes`, which `ipc` says"),
     ],
 )
 def test_unusable_comparisons_are_refused(values: dict[str, Any], message: str) -> None:
@@ -233,6 +259,22 @@ def test_the_table_compares_with_the_best_real_memory_and_with_the_twin(tmp_path
         "random · quantize:2 · hard · ce",
         "dm · raw · hard · gift",
     ]
+
+
+def test_memories_are_compared_over_the_class_orders_that_both_have() -> None:
+    """The rival that is best where it has run, in one order, is not the best of all."""
+    other, lucky, ours = (MemoryChoice(exemplars=name) for name in ("herding", "random", "dm"))
+    accuracies = {other: (0.9, 0.5, 0.5), lucky: (0.8,), ours: (0.85, 0.6, 0.6)}
+    comparison = StreamsConfig(memories=[other, lucky, ours], ipc=[1], seeds=[0, 1, 2])
+
+    def difference(*memories: MemoryChoice) -> str:
+        results = [result(m, seed, a) for m in memories for seed, a in enumerate(accuracies[m])]
+        *_, line = format_table(comparison, group_results(comparison, results)).strip().splitlines()
+        return line.split("|")[5].strip()
+
+    assert difference(other, lucky, ours).startswith("+5.0 [")
+    assert "n =" not in difference(other, lucky, ours)
+    assert difference(lucky, ours) == "+5.0 (n = 1)"
 
 
 def test_names_in_a_legend_are_short_where_that_tells_memories_apart() -> None:
