@@ -108,8 +108,8 @@ def distill_dataset(
     while left:
         try:
             owners = _make_parts(folder, maker, left, meter)
-        except ValueError:
-            folder.tidy()  # where the first group cannot be made, nothing is left behind
+        except BaseException:
+            folder.tidy()  # where not one group was made, nothing is left behind
             raise
         if owners and rank:
             return None

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gift_cl.codecs import Jpeg, Png
 from gift_cl.dataset import DistilledDataset
-from gift_cl.distillers import DISTILLERS, RDED
+from gift_cl.distillers import DATM, DISTILLERS, RDED
 from gift_cl.evaluation.labelling import stored_labels
 from gift_cl.files import explaining_writes
 from gift_cl.progress import Progress, silent
@@ -162,10 +162,16 @@ class DATMWriter:
     """
 
     def check_method(self, method: str) -> None:
-        """Only DATM learns labels and a learning rate."""
+        """Only DATM learns labels and a learning rate; students of their code see whitened images."""
         if method.partition(":")[0] != "datm":
             raise ValueError(
                 f"Expected images of `datm` for its layout, got some of `{method}`. Choose `sre2l` or `gift`."
+            )
+        made_by = DISTILLERS.create(method)
+        if isinstance(made_by, DATM) and not made_by.zca:
+            raise ValueError(
+                f"Expected whitened images for the layout `datm`, got pixels of `{method}`, which students "
+                "of its code would see without normalisation. Use `datm:zca=true`, or the layout `gift`."
             )
 
     def write(self, dataset: DistilledDataset, folder: Path, *, data: str, model: str) -> Iterator[int]:

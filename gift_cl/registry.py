@@ -89,6 +89,9 @@ class Registry(Generic[T]):
 def parse_options(spec: str) -> tuple[list[Option], dict[str, Option]]:
     """Options of a spec: those without a name, and those with one.
 
+    Raises:
+        ValueError: If one is there twice.
+
     Example:
         >>> parse_options("kl:4,t2=true")
         ([4], {'t2': True})
@@ -99,6 +102,8 @@ def parse_options(spec: str) -> tuple[list[Option], dict[str, Option]]:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         key, equals, value = part.partition("=")
         if equals:
+            if key.strip() in named:
+                raise ValueError(f"Expected each option of `{spec}` once, got `{key.strip()}` twice.")
             named[key.strip()] = _option(value.strip())
         else:
             positional.append(_option(key))

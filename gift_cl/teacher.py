@@ -62,6 +62,11 @@ class Teacher:
             for tensor in self.model.state_dict().values()
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where its model is."""
+        return next(self.model.parameters()).device
+
     @torch.no_grad()
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits of all output columns for images as they are.
@@ -73,7 +78,7 @@ class Teacher:
             float32 (N, width of the model's head) on the device of the model. Only the columns of
             ``classes`` mean something.
         """
-        device = next(self.model.parameters()).device
+        device = self.device
         outputs = [
             self.model(self.normalization.apply(as_float(batch.to(device)))).float()
             for batch in pixels.split(images_at_once(pixels, device))

@@ -113,6 +113,8 @@ class DistilledMemory(ExemplarsBuffer):
         if not len(labels):
             return
         teacher = self._teacher(agent_state.model, labels) if self.exemplars.needs_teacher else None
+        if teacher is None:  # whatever is trained to distil is trained where the model is
+            images = images.to(next((p.device for p in agent_state.model.parameters()), images.device))
         self.exemplars.update(images, labels, teacher)
         self.num_updates += 1
         self.distillation_seconds = time.perf_counter() - start

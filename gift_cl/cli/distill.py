@@ -32,6 +32,7 @@ from gift_cl.dataset_file import open_dataset
 from gift_cl.distillers import DISTILLERS, Distiller
 from gift_cl.distilling import distill_dataset
 from gift_cl.errors import ReadError
+from gift_cl.evaluation.memory_limits import is_out_of_memory
 from gift_cl.evaluation.processes import joined
 from gift_cl.evaluation.surroundings import commit, hardware, versions
 from gift_cl.files import sha256_of_file
@@ -171,7 +172,9 @@ def run(options: argparse.Namespace) -> None:
                 rank=rank,
                 world_size=world_size,
             )
-        except (MemoryError, torch.OutOfMemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise ValueError(
                 f"The memory of {inputs.device} is too small for `{distiller.spec}`: {error}. Choose smaller "
                 "batches by its options, or another device."
@@ -191,14 +194,18 @@ def _prepare(options: argparse.Namespace, distiller: Distiller, parts: Path, *, 
         LAYOUTS.create(options.layout).check_method(distiller.spec)
     if is_first:
         files = _beside(options, "files") if options.layout else None
-        check_targets(options.out, folder=files, overwrite=options.overwrite)
+        check_targets(options.out, overwrite=options.overwrite)
+        # Where parts are left, this command wrote what lies beside the file, before it was stopped.
+        check_targets(
+            _beside(options, "sheet.png"), folder=files, overwrite=options.overwrite or parts.is_dir()
+        )
     inputs = load_inputs(options, distiller)
     if options.codec:
         check_codec(options.codec, inputs, distiller)
     if is_first:
         check_space(options.out, parts, inputs, distiller, ipc=options.ipc)
         if not options.json:
-            print(announce(distiller, inputs), flush=True)
+            print(announce(distiller, inputs, model=options.model), flush=True)
     return inputs
 
 
@@ -225,7 +232,7 @@ def _save(options: argparse.Namespace, dataset: DistilledDataset, inputs: Inputs
                 options.layout,
                 data=inputs.data.name,
                 model=options.model if teacher is None else teacher.loaded.model,
-                overwrite=options.overwrite,
+                overwrite=True,  # what may not be replaced was refused at the start
                 progress=progress,
             )
     sheet = _beside(options, "sheet.png")

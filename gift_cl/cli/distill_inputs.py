@@ -20,7 +20,7 @@ from gift_cl.evaluation.lookup import find_teacher
 from gift_cl.evaluation.parts import find_device
 from gift_cl.evaluation.processes import current
 from gift_cl.evaluation.teacher_recipe import measure_teacher
-from gift_cl.models import find_card
+from gift_cl.models import MODELS, find_card
 from gift_cl.real_data import HOLD_OUT_SEED, RealData, data_root, hold_out, load_real_data
 from gift_cl.teacher_file import LoadedTeacher, is_teacher_file, load_teacher
 
@@ -75,6 +75,11 @@ def load_inputs(options: argparse.Namespace, distiller: Distiller) -> Inputs:
     """
     device = find_device(options.device)
     path, loaded = _find_teacher(options, distiller), None
+    if path is None and options.normalization is not None:
+        raise ValueError(
+            f"Expected `--normalization` with weights of a teacher, got {options.normalization} without. "
+            "Leave it out, or say with `--teacher` where they are."
+        )
     card = None if options.model is None else find_card(options.dataset, options.model)
     size = options.image_size or (None if card is None else card.image_size)
     if path is not None and (not path.is_file() or is_teacher_file(path)):  # without one, an error
@@ -142,6 +147,8 @@ def check_space(out: Path, parts: Path, inputs: Inputs, distiller: Distiller, *,
 def _find_teacher(options: argparse.Namespace, distiller: Distiller) -> Path | None:
     """Its file. One that would only judge the exemplars may be missing, unless its file is named."""
     path: Path | None = options.teacher
+    if options.model is not None:
+        MODELS.entry(options.model)  # it refuses names that no network has
     if path is not None or (options.model is None and not distiller.needs_teacher):
         return path
     if options.model is None:

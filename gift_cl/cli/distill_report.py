@@ -43,17 +43,17 @@ class Waiting:
     """Says whom this process waits for, once for each."""
 
     def __init__(self) -> None:
-        self._said: set[Owner] = set()
+        self._said: set[str] = set()
 
     def __call__(self, owners: Collection[Owner]) -> None:
         """Say it of those that are new."""
-        for owner in sorted(set(owners) - self._said, key=str):
+        for owner in sorted(set(map(str, owners)) - self._said):
             print(f"waiting for {owner}", file=sys.stderr, flush=True)
-        self._said |= set(owners)
+            self._said.add(owner)
 
 
-def announce(distiller: Distiller, inputs: Inputs) -> str:
-    """What is about to be done."""
+def announce(distiller: Distiller, inputs: Inputs, *, model: str | None) -> str:
+    """What is about to be done; ``model`` is that of the teacher asked for."""
     data, teacher = inputs.data, inputs.teacher
     channels, height, width = data.image_shape
     text = (
@@ -61,7 +61,7 @@ def announce(distiller: Distiller, inputs: Inputs) -> str:
         f"{channels} x {height} x {width}, {data.num_classes} classes"
     )
     if teacher is None:
-        return text
+        return text if model is None else f"{text}\nno teacher {model} is there to judge the exemplars"
     measured = teacher.accuracy
     return (
         f"{text}\nteacher {teacher.loaded.model} ({teacher.path}): "

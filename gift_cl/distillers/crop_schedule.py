@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from gift_cl.views.view import check_number
+
 Curriculum = Literal["constant", "step", "linear", "cosine"]
 
 
@@ -36,9 +38,7 @@ class CropSchedule:
             known = ", ".join(get_args(Curriculum))
             raise ValueError(f"Expected `curriculum` to be one of {known}, got {self.curriculum!r}.")
         for name in ("min_scale", "milestone"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise ValueError(f"Expected `{name}` in (0, 1], got {value!r}.")
+            check_number(name, getattr(self, name), high=1, low_too=False)
 
     def at(self, iteration: int, iterations: int) -> float:
         """Smallest share in ``iteration``, counted from 0, of a run of ``iterations``."""

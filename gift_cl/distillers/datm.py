@@ -148,7 +148,7 @@ class DATM:
                 "there is nothing to learn. Choose another distiller."
             )
         if teacher is not None:
-            images = images.to(next(teacher.model.parameters()).device)
+            images = images.to(teacher.device)
         new_network = partial(
             expert_network, images.shape[1:], len(classes), width=self.width, generator=generator
         )

@@ -59,8 +59,9 @@ class DM(Matching):
         generator: torch.Generator,
         progress: Progress = silent,
     ) -> DistilledDataset:
-        """See `Distiller.distill`."""
+        """See `Distiller.distill`; a teacher that is not needed gives its device alone."""
         require_input(images, labels, per_class=per_class)
+        images = images if teacher is None else images.to(teacher.device)
         teacher = self.own_teacher(teacher, labels)
         start = self.open(
             images,

@@ -162,7 +162,7 @@ def pixel_box(images: Tensor, teacher: Teacher | None) -> PixelBox:
         teacher: Gives its normalisation and its device.
     """
     if teacher is not None:
-        return PixelBox(teacher.normalization, next(teacher.model.parameters()).device)
+        return PixelBox(teacher.normalization, teacher.device)
     counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(1)])
     shares = counts.double() / counts.sum(1, keepdim=True)
     values = torch.arange(256, dtype=torch.float64, device=images.device) / 255

@@ -61,7 +61,7 @@ class FeatureSelection(ABC):
 
 @torch.no_grad()
 def _features(teacher: Teacher, images: Tensor, progress: Progress) -> Tensor:
-    device = next(teacher.model.parameters()).device
+    device = teacher.device
     features: list[Tensor] = []
     done = 0
     for batch in images.split(images_at_once(images, device)):

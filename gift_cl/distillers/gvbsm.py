@@ -131,7 +131,7 @@ class GVBSM:
         passes = 1 + (1 + self.epochs) * len(self._backbone_specs())
         steps = self.iterations * per_class * len(classes)
         stages = Stages(progress, passes * len(images) + steps)
-        box = PixelBox(teacher.normalization, next(teacher.model.parameters()).device)
+        box = PixelBox(teacher.normalization, teacher.device)
         networks = self._networks(
             images, labels, classes.tolist(), num_classes, teacher, box, generator, stages
         )

@@ -86,6 +86,8 @@ class IDC(Matching):
             )
         if self.pool and self.match == "gradient":
             raise ValueError("Expected `pool` 0 for `match=gradient`, which keeps no targets, got more.")
+        check_whole("factor", self.factor)
+        check_whole("bits", self.bits)
         check_whole("webp", self.webp, low=0)
         check_number("ridge", self.ridge, low_too=False)
         _ = self._codec  # it checks its options
@@ -125,8 +127,12 @@ class IDC(Matching):
         generator: torch.Generator,
         progress: Progress = silent,
     ) -> DistilledDataset:
-        """See `Distiller.distill`. Exemplars of a class are in the order of what they start from."""
+        """See `Distiller.distill`; a teacher that is not needed gives its device alone.
+
+        Exemplars of a class are in the order of what they start from.
+        """
         require_input(images, labels, per_class=per_class)
+        images = images if teacher is None else images.to(teacher.device)
         teacher = self.own_teacher(teacher, labels)
         self._check_size(*images.shape[2:])
         classes = labels.unique()

@@ -14,6 +14,7 @@ from gift_cl.distillers.protocol import Selection, require_finite, require_input
 from gift_cl.memory_format import in_fastest_format
 from gift_cl.progress import Progress, silent
 from gift_cl.teacher import Teacher, UnseenClassError, as_float
+from gift_cl.views.view import check_number, check_whole
 
 _SMALLEST_PATCH = 8
 
@@ -45,11 +46,8 @@ class RDED:
 
     def __post_init__(self) -> None:
         for name in ("factor", "crops", "sources"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"Expected `{name}` to be an integer of at least 1, got {value!r}.")
-        if not 0 < self.min_scale <= 1:
-            raise ValueError(f"Expected `min_scale` in (0, 1], got {self.min_scale!r}.")
+            check_whole(name, getattr(self, name))
+        check_number("min_scale", self.min_scale, high=1, low_too=False)
 
     @property
     def spec(self) -> str:
@@ -108,7 +106,7 @@ class RDED:
         self, images: Tensor, label: int, teacher: Teacher, generator: torch.Generator
     ) -> Tensor:
         """Crops of all images, uint8, the best crop of each image first, easiest first."""
-        device = next(teacher.model.parameters()).device
+        device = teacher.device
         source = as_float(images.to(device))
         boxes = [draw_boxes(len(images), self.min_scale, generator) for _ in range(self.crops)]
         patches = torch.stack([crop(source, box.to(device), self.factor) for box in boxes])

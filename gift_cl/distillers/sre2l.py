@@ -118,7 +118,7 @@ class SRe2L:
         teacher = require_teacher(teacher, labels, method=self.name)
         self._check_size(*images.shape[2:])
         classes = labels.unique().cpu()
-        box = PixelBox(teacher.normalization, next(teacher.model.parameters()).device)
+        box = PixelBox(teacher.normalization, teacher.device)
         loss = RecoveryLoss(
             teacher,
             classes,

@@ -214,7 +214,7 @@ def measure_teacher(
         test.images,
         test.labels,
         normalization=teacher.normalization,
-        device=next(teacher.model.parameters()).device,
+        device=teacher.device,
         precision=precision,
     )
     mismatch = _mismatch(loaded, accuracy.top1, card, tolerance)

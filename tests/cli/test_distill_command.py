@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ import torch
 from gift_cl import load_dataset
 from gift_cl.cli import distill, main
 from gift_cl.cli.distill_report import Waiting
-from gift_cl.evaluation.claims import Claim, take_claim
+from gift_cl.distillers import RandomImages
+from gift_cl.evaluation.claims import Claim, Owner, take_claim
 from gift_cl.readers import read_dataset
 from gift_cl.real_data import RealData, hold_out, load_real_data
 from gift_cl.teacher_file import load_teacher
@@ -289,19 +291,14 @@ def test_a_process_that_others_have_overtaken_says_so(
     assert "another process has all parts, and writes" in capsys.readouterr().err
 
 
-class Owner(NamedTuple):
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
-
-
 def test_it_says_once_whom_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
-    waiting: Any = Waiting()
-    for owners in ({Owner("b"), Owner("a")}, {Owner("a")}, {Owner("a"), Owner("c")}):
+    """An owner of one group after another is one process."""
+    a, b, c = (partial(Owner, pid=pid, machine="host 1", birth="") for pid in (1, 2, 3))
+    waiting = Waiting()
+    for owners in ({b(started=1.0), a(started=2.0)}, {a(started=3.0)}, {a(started=4.0), c(started=5.0)}):
         waiting(owners)
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "waiting for a\nwaiting for b\nwaiting for c\n")
+    assert (said.out, said.err) == ("", "".join(f"waiting for process {n} on host\n" for n in (1, 2, 3)))
 
 
 def test_the_same_command_goes_on(
@@ -316,6 +313,42 @@ def test_the_same_command_goes_on(
     assert "its `seed` is 0, not 1. Finish that one, remove the folder" in said
     assert run_json(*arguments)["images"] == 0  # through networks, this time
     assert names(tmp_path) == ["a-sheet.png", "a.safetensors"]
+
+
+def test_it_goes_on_after_all_but_the_file_was_written(
+    tmp_path: Path, run_json: Callable[..., Facts], failure: Callable[..., str]
+) -> None:
+    arguments = (*RANDOM, "--layout", "sre2l:png", "--out", tmp_path / "a.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "save_or_explain", _full)
+        failure(*arguments)
+    assert names(tmp_path) == ["a-files", "a-sheet.png", "a.safetensors.parts"]
+    facts = run_json(*arguments)
+    assert names(tmp_path) == ["a-files", "a-sheet.png", "a.safetensors"]
+    assert torch.equal(read_dataset(facts["files"]).images, load_dataset(facts["path"]).images)
+
+
+def test_a_command_that_made_nothing_leaves_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RandomImages, "distill", _interrupted)
+    assert main(["distill", *RANDOM, "--out", str(tmp_path / "a.safetensors")]) != 0
+    assert names(tmp_path) == []
+
+
+def test_too_little_memory_is_said(
+    tmp_path: Path, failure: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RandomImages, "distill", _too_large)
+    said = failure(*RANDOM, "--out", tmp_path / "a.safetensors")
+    assert "The memory of cpu is too small for `random`: " in said
+    assert names(tmp_path) == []
+
+
+def _interrupted(*arguments: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _too_large(*arguments: object, **options: object) -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)
 
 
 def _full(*arguments: object) -> None:
@@ -343,6 +376,9 @@ def _full(*arguments: object) -> None:
         ),
         (("--layout", "nothing"), "Unknown layout to write `nothing`"),
         (("--layout", "rded"), "Expected images of `rded` for its layout, got some of `random`"),
+        (("--model", "nothing"), "Unknown model `nothing`"),
+        (("--normalization", "cifar10"), "`--normalization` with weights of a teacher, got cifar10 without"),
+        (("--method", "datm", "--layout", "datm"), "whitened images for the layout `datm`, got pixels of"),
         (("--dataset", "nothing"), "Unknown data set `nothing`"),
         (("--ipc", "0"), "Expected `ipc` of at least 1, got 0"),
         (("--ipc", "145"), "Expected at most 139 for `ipc`, as many as `random` makes .* `8`, got 145"),
@@ -401,6 +437,9 @@ def test_nothing_is_overwritten_unless_asked(
     arguments = (*RANDOM, "--layout", "sre2l", "--out", out)
     (tmp_path / "a-files").mkdir()
     assert "a-files` is there already. Choose another name, or pass `--overwrite`" in failure(*arguments)
+    (tmp_path / "a-files").rmdir()
+    (tmp_path / "a-sheet.png").write_text("precious")
+    assert "a-sheet.png` is there already" in failure(*arguments)
     out.write_text("precious")
     assert "a.safetensors` is there already" in failure(*RANDOM, "--out", out)
     assert out.read_text() == "precious"

@@ -58,7 +58,7 @@ def make_datm(*, lr: float | None = 0.25, space: str = "zca") -> DistilledDatase
         ),
         space=space,  # type: ignore[arg-type]
         learned_lr=lr,
-        provenance=Provenance(method="datm:iterations=5"),
+        provenance=Provenance(method=f"datm:iterations=5,zca={str(space == 'zca').lower()}"),
     )
 
 
@@ -168,12 +168,6 @@ def test_the_three_files_of_datm_come_back_as_they_were(tmp_path: Path) -> None:
     assert torch.equal(read.soft_labels.values, dataset.soft_labels.values)
 
 
-def test_datm_of_pixels_is_read_as_such(tmp_path: Path) -> None:
-    dataset = make_datm(space="pixels")
-    write_layout(dataset, tmp_path / "out", "datm", data="cifar10")
-    assert torch.equal(read_dataset(tmp_path / "out", "datm:space=pixels").images, dataset.images)
-
-
 @pytest.mark.parametrize("method", ["rded", "random"])
 def test_the_file_of_gift_comes_back_as_it_was(method: str, tmp_path: Path) -> None:
     dataset = make(method)
@@ -252,6 +246,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(layout: str, tmp_path: Path) ->
         (make(), "rded:files=webp", "Expected `files` jpg or png, got 'webp'"),
         (make(), "rded", "Expected images of `rded` for its layout, got some of `sre2l:iterations=10`"),
         (make(), "datm", "Expected images of `datm` for its layout"),
+        (make_datm(space="pixels"), "datm", "Expected whitened images for the layout `datm`, got pixels of"),
         (make_datm(), "sre2l", "Expected pixels for image files, got whitened images"),
         (make_datm(lr=None), "datm", "Expected a `learned_lr` for the layout `datm`, got none"),
         (make().select([0, 1, 2, 3]), "sre2l", "equally many images of each of 3 classes.*got {0: 2, 1: 2}"),

@@ -22,6 +22,11 @@ def test_options_are_read_as_numbers_truth_values_or_text() -> None:
     assert parse_options("kl:4,t=0.5,t2=True,name=x") == ([4], {"t": 0.5, "t2": True, "name": "x"})
 
 
+def test_an_option_is_given_once() -> None:
+    with pytest.raises(ValueError, match="each option of `toy:side=1,side=2` once, got `side` twice"):
+        parse_options("toy:side=1,side=2")
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="Unknown number `root`. Known: power"):
         make().create("root:2")

@@ -53,6 +53,7 @@ def test_shares_never_grow_and_stay_between_the_smallest_and_all(
         ),
         ({"min_scale": 0}, r"`min_scale` in \(0, 1\], got 0"),
         ({"min_scale": 1.1}, r"`min_scale` in \(0, 1\], got 1.1"),
+        ({"min_scale": "abc"}, r"`min_scale` in \(0, 1\], got 'abc'"),
         ({"milestone": 0.0}, r"`milestone` in \(0, 1\], got 0.0"),
         ({"milestone": float("nan")}, r"`milestone` in \(0, 1\], got nan"),
     ],

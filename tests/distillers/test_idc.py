@@ -471,7 +471,9 @@ def test_a_hybrid_stores_real_images_as_small() -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"factor": 0}, "`factor` as a whole number of at least 2, got 0"),
+        ({"factor": 0}, "`factor` to be an integer of at least 1, got 0"),
+        ({"factor": -1, "webp": 50}, "`factor` to be an integer of at least 1, got -1"),
+        ({"factor": 1, "bits": 8.0, "webp": 50}, "`bits` to be an integer of at least 1, got 8.0"),
         ({"factor": 1}, "For images as they are, use `dm`"),
         ({"pool": -1}, "`pool` to be an integer of at least 0, got -1"),
         ({"ridge": 0.0}, "`ridge`"),

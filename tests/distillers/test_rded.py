@@ -303,6 +303,7 @@ def test_small_images_make_exemplars_without_a_mosaic(shape: tuple[int, int, int
         ("rded:crops=1.5", "`crops` to be an integer of at least 1, got 1.5"),
         ("rded:sources=0", "`sources` to be an integer of at least 1"),
         ("rded:min_scale=0", r"`min_scale` in \(0, 1\], got 0"),
+        ("rded:min_scale=abc", r"`min_scale` in \(0, 1\], got 'abc'"),
         ("rded:min_scale=1.5", r"`min_scale` in \(0, 1\], got 1.5"),
         ("rded:size=3", "Options of `rded`: factor, crops, min_scale, sources"),
     ],

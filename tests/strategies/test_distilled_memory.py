@@ -14,7 +14,7 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import SimpleMLP, SlimResNet18
 from avalanche.training.plugins import ReplayPlugin
-from torch import nn
+from torch import Tensor, nn
 from toys import Spy, make_benchmark, make_images, make_model, make_strategy, make_stream
 
 from gift_cl.ledger import BudgetError
@@ -266,6 +266,19 @@ def test_no_teacher_is_made_where_none_is_needed() -> None:
     memory.post_adapt(agent(nn.Flatten()), make_benchmark().train_stream[0])
     assert memory.teacher_accuracy is None
     assert len(memory) == 4
+
+
+def test_images_are_distilled_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device ``meta`` stands for an accelerator."""
+    memory = DistilledMemory(per_class=2, exemplars="dm:iterations=1,width=4", labels="hard")
+    devices: list[torch.device] = []
+
+    def update(images: Tensor, labels: Tensor, teacher: object) -> None:
+        devices.append(images.device)
+
+    monkeypatch.setattr(memory.exemplars, "update", update)
+    memory.post_adapt(agent(nn.Linear(1, 1, device="meta")), make_benchmark().train_stream[0])
+    assert [device.type for device in devices] == ["meta"]
 
 
 # Models of others
