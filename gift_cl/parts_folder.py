@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,26 @@ from gift_cl.soft_labels import SoftLabels
 COMMAND = "command"
 """Name of the hash, in the provenance of a part and of the whole, of what was asked for."""
 
-Group = tuple[int, ...]
-"""Classes that are made together, ascending."""
+
+@dataclass(frozen=True)
+class Part:
+    """What is made together.
+
+    Args:
+        classes: Ascending.
+        first: Exemplars of each class that are made in other parts, before.
+        count: Exemplars of each class.
+    """
+
+    classes: tuple[int, ...]
+    first: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        of_classes = f"{self.classes[0]:05d}-{self.classes[-1]:05d}"
+        return f"{of_classes}-from-{self.first:05d}" if self.first else of_classes
 
 
 def command_digest(command: Mapping[str, Any]) -> str:
@@ -96,13 +114,13 @@ class PartsFolder:
                 return f": its `{name}` is {found.get(name)!r}, not {value!r}"
         return ""
 
-    def has(self, group: Group) -> bool:
+    def has(self, part: Part) -> bool:
         """Whether a part is finished."""
-        return self._file(group).exists()
+        return self._file(part).exists()
 
-    def claim(self, group: Group) -> Claim | Owner:
+    def claim(self, part: Part) -> Claim | Owner:
         """The right to make a part, or who has it; see `take_claim`."""
-        return self._claim(_name(group))
+        return self._claim(part.name)
 
     def claim_all(self) -> Claim | Owner:
         """The right to join the parts, or who has it."""
@@ -113,34 +131,34 @@ class PartsFolder:
             with suppress(FileNotFoundError):  # the folder has just gone, and is made again
                 return take_claim(self.path / "claims", name)
 
-    def save(self, group: Group, part: DistilledDataset) -> None:
+    def save(self, part: Part, made: DistilledDataset) -> None:
         """Write a part, whose provenance has the hash of the command.
 
         Raises:
             OSError: If it cannot be written, or the disk is full.
         """
-        save_or_explain(part, self._file(group))
+        save_or_explain(made, self._file(part))
 
-    def join(self, groups: Sequence[Group]) -> DistilledDataset:
+    def join(self, parts: Sequence[Part]) -> DistilledDataset:
         """All parts as one data set, once each has been verified; they stay.
 
         Raises:
             DamagedFileError: If a part is damaged, or of another command.
         """
-        return join_parts([self._load(group) for group in groups])
+        return join_parts([self._load(part) for part in parts])
 
-    def _load(self, group: Group) -> DistilledDataset:
-        file = self._file(group)
+    def _load(self, part: Part) -> DistilledDataset:
+        file = self._file(part)
         cure = f"Remove `{file}`, and start the same command again: it makes this part anew."
         try:
-            part = load_dataset(file)
+            made = load_dataset(file)
         except DamagedFileError as error:
             raise DamagedFileError(f"{error} {cure}") from error
-        if part.provenance.hashes.get(COMMAND) != command_digest(self.command):
+        if made.provenance.hashes.get(COMMAND) != command_digest(self.command):
             raise DamagedFileError(f"A part is of another command. {cure}")
-        if part.classes != list(group):
-            raise DamagedFileError(f"A part holds other classes than its name says. {cure}")
-        return part
+        if made.images_per_class != dict.fromkeys(part.classes, part.count):
+            raise DamagedFileError(f"A part holds other exemplars than its name says. {cure}")
+        return made
 
     def remove(self) -> None:
         """Remove the folder and all that it holds, at once for those who look."""
@@ -158,12 +176,12 @@ class PartsFolder:
                 self._command_file.unlink(missing_ok=True)
                 self.path.rmdir()
 
-    def _file(self, group: Group) -> Path:
-        return self.path / f"{_name(group)}.safetensors"
+    def _file(self, part: Part) -> Path:
+        return self.path / f"{part.name}.safetensors"
 
 
 def join_parts(parts: Sequence[DistilledDataset]) -> DistilledDataset:
-    """One data set of parts that have no class in common, one after another.
+    """One data set of parts, class after class; exemplars of a class in the order of the parts.
 
     Args:
         parts: At least one. A normalisation that they do not share is left out.
@@ -179,13 +197,15 @@ def join_parts(parts: Sequence[DistilledDataset]) -> DistilledDataset:
         values = {getattr(part, name) for part in parts}
         if len(values) > 1:
             raise ValueError(f"Expected parts of one `{name}`, got {', '.join(map(str, values))}.")
-    return replace(
+    joined = replace(
         first,
         encoded=concat([part.encoded for part in parts]),
         labels=torch.cat([part.labels for part in parts]),
         soft_labels=_join_soft_labels([part.soft_labels for part in parts]),
         normalization=first.normalization if len({part.normalization for part in parts}) == 1 else None,
     )
+    order = joined.labels.argsort(stable=True)
+    return joined if bool((order.diff() == 1).all()) else joined.select(order)
 
 
 def _join_soft_labels(parts: Sequence[SoftLabels | None]) -> SoftLabels | None:
@@ -210,7 +230,3 @@ def save_or_explain(dataset: DistilledDataset, path: Path) -> None:
         save_dataset(dataset, path)
     except OSError as error:
         raise OSError(f"{error} What is finished is kept: start the same command again to go on.") from error
-
-
-def _name(group: Group) -> str:
-    return f"{group[0]:05d}-{group[-1]:05d}"

@@ -47,10 +47,12 @@ If the method needs a teacher, it is looked for in ROOT/pretrain_models/DATASET_
 given with --teacher. Before it is used it is measured on the test images, and refused if it is not what its
 file or its card says. `gift-cl teacher train` makes one.
 
-Classes are made in groups, as many at a time as the method says. Each group is kept in FILE.parts when it is
-finished; the same command goes on where it was stopped. Several processes share the work, started by torchrun
-or by hand with the same command, and take over what a dead one leaves. The file is the same, byte for byte,
-whoever makes what. At the end FILE.parts is gone."""
+Exemplars are made in parts: class by class where the method allows it (random, herding, coverage, rded, dm,
+idc), pass by pass of up to 100 classes (sre2l, cda), or all at once where networks are trained on all classes
+(gvbsm, datm, idc with match=ridge, embedding=trained). Each part is kept in FILE.parts when it is finished;
+the same command goes on where it was stopped. Several processes share the work, started by torchrun or by
+hand with the same command, and take over what a dead one leaves. The file is the same, byte for byte, whoever
+makes what. At the end FILE.parts is gone."""
 _EXAMPLES = """examples:
   gift-cl distill --method random --dataset digits --ipc 10 --out digits.safetensors
   gift-cl distill --method rded --dataset cifar100 --model conv3 --ipc 10 --codec jpeg:75 \\

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -66,6 +66,14 @@ class Distiller(Protocol):
             UnseenClassError: If the teacher has not seen a class.
             ValueError: If the images do not suit the method; the message says why.
         """
+
+
+@runtime_checkable
+class MadeInPasses(Protocol):
+    """A distiller that makes some exemplars of each class at a time, each time on its own."""
+
+    def passes(self, per_class: int, num_classes: int) -> list[int]:
+        """Exemplars of each class in each pass, ``per_class`` in all, of so many classes made together."""
 
 
 @dataclass(frozen=True)

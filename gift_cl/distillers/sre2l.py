@@ -97,6 +97,10 @@ class SRe2L:
         """Classes that share a batch."""
         return self.batch
 
+    def passes(self, per_class: int, num_classes: int) -> list[int]:
+        """See `MadeInPasses`: a batch is a pass."""
+        return split_evenly(per_class, self.batch // num_classes)
+
     @property
     def crops(self) -> CropSchedule:
         """How small crops may be."""
@@ -133,7 +137,7 @@ class SRe2L:
         parts = []
         for group in classes.split(self.batch):
             batches = []
-            for count in split_evenly(per_class, self.batch // len(group)):
+            for count in self.passes(per_class, len(group)):
                 noise = torch.randn(len(group) * count, *images.shape[1:], generator=generator)
                 targets = group.repeat_interleave(count)
                 made = self._optimise(noise, targets, loss, box, generator, stages.start())

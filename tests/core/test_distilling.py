@@ -68,6 +68,15 @@ class Fake:
         return Selection.join(parts).as_dataset(self, num_classes=num_classes, teacher=teacher)
 
 
+@dataclass(frozen=True)
+class FakeInPasses(Fake):
+    """Two exemplars of each class at a time."""
+
+    def passes(self, per_class: int, num_classes: int) -> list[int]:
+        assert num_classes in (1, 2)
+        return [2] * (per_class // 2) + [1] * (per_class % 2)
+
+
 def make_data(seed: int = 0) -> RealData:
     """Classes of unequal size, mixed, in images of 3 x 4 x 4."""
     generator = torch.Generator().manual_seed(seed)
@@ -343,7 +352,7 @@ def test_a_damaged_part_is_named_and_made_anew_once_it_is_removed(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("q/00002-00003.safetensors", "of another command"), ("p/00000-00001.safetensors", "other classes")],
+    [("q/00002-00003.safetensors", "of another command"), ("p/00000-00001.safetensors", "other exemplars")],
 )
 def test_a_part_in_the_wrong_place_is_refused(source: str, message: str, tmp_path: Path) -> None:
     distill(Fake(), parts=tmp_path / "p")
@@ -529,6 +538,43 @@ def test_a_normalization_that_parts_do_not_share_is_left_out() -> None:
 def test_parts_of_different_kinds_are_not_joined(second: DistilledDataset, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         join_parts([part_of(0), second])
+
+
+def test_passes_are_parts_and_come_together_class_after_class(tmp_path: Path) -> None:
+    made = distill(FakeInPasses(), ipc=5, parts=tmp_path / "p")
+    files = sorted(path.stem for path in (tmp_path / "p").glob("*.safetensors"))
+    groups = ("00000-00001", "00002-00003", "00004-00004")
+    assert files == [
+        name for group in groups for name in (group, f"{group}-from-00002", f"{group}-from-00004")
+    ]
+    assert made.labels.tolist() == torch.arange(5).repeat_interleave(5).tolist()
+    for label in range(5):
+        first, second, third = (
+            load_dataset(tmp_path / "p" / f"{file}.safetensors")
+            for file in files[3 * (label // 2) : 3 * (label // 2) + 3]
+        )
+        assert (len(first), len(third)) == (2 * len(third), len(first) // 2)
+        own = torch.cat([part.images[part.labels == label] for part in (first, second, third)])
+        assert torch.equal(made.images[5 * label : 5 * label + 5], own)
+        assert len(own.flatten(1).unique(dim=0)) == 5  # each pass draws anew
+    assert content(made, tmp_path) == content(distill(FakeInPasses(), ipc=5), tmp_path)
+
+
+def test_passes_that_were_finished_are_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        distill(FakeInPasses(before=Interrupted(4)), ipc=5, parts=tmp_path / "p")
+    again = FakeInPasses()
+    made = distill(again, ipc=5, parts=tmp_path / "p")
+    assert len(again.calls) == 9 - 4
+    assert content(made, tmp_path) == content(distill(FakeInPasses(), ipc=5), tmp_path)
+
+
+def test_progress_counts_passes_by_their_exemplars() -> None:
+    """Of two classes, two, two and one exemplars, of three groups of 2, 2 and 1 classes."""
+    told: list[tuple[int, int]] = []
+    distill(FakeInPasses(), ipc=5, progress=lambda *numbers: told.append(numbers))
+    assert told[0] == (10, 20 + round(20 * (25 - 4) / 4))
+    assert told[-1][0] == told[-1][1]
 
 
 def test_parts_are_files_of_their_own(tmp_path: Path) -> None:

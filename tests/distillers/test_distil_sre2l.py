@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from gift_cl.dataset import DistilledDataset
 from gift_cl.distillers.batch_norm_statistics import BatchNormStatistics
-from gift_cl.distillers.protocol import Distiller
+from gift_cl.distillers.cda import CDA
+from gift_cl.distillers.protocol import Distiller, MadeInPasses
 from gift_cl.distillers.sre2l import SRe2L, split_evenly
 from gift_cl.models import build_model
 from gift_cl.normalization import Normalization
@@ -327,3 +328,10 @@ def test_a_teacher_is_asked_for() -> None:
     images, labels = make_images()
     with pytest.raises(ValueError, match="`sre2l` needs a teacher"):
         SRe2L().distill(images, labels, per_class=1, num_classes=5, teacher=None, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("distiller", [SRe2L(batch=6), CDA(batch=6)])
+def test_a_batch_is_a_pass_that_can_be_made_on_its_own(distiller: SRe2L) -> None:
+    assert isinstance(distiller, MadeInPasses)
+    assert distiller.passes(5, 3) == [2, 2, 1]
+    assert distiller.passes(2, 6) == [1, 1]
