@@ -33,8 +33,10 @@ class DM(Matching):
     Source:
         Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023, eq. 5, with the published
         settings but for 20,000 iterations. Siamese augmentation: Zhao and Bilen, DSA, ICML 2021. Deliberate
-        differences: pixels stay within [0, 1]; a class with fewer images than exemplars gives fewer. Second
-        moments, herded starts and other networks than fresh ones are ours.
+        differences: pixels stay within [0, 1]; a class with fewer images than exemplars gives fewer; classes
+        that are made together share the operation of DSA, with strengths of their own; pixels are
+        standardised by the images given, which are those of one class where classes are made one by one.
+        Second moments, herded starts and other networks than fresh ones are ours.
     """
 
     name: ClassVar[str] = "dm"

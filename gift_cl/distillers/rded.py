@@ -31,9 +31,11 @@ class RDED:
 
     Source:
         Sun et al., RDED, CVPR 2024; LINs-lab/RDED@3f6453d, synthesize/main.py. Deliberate differences:
-        the draws are seeded, crops are not rounded to whole pixels and have the shape of the images, and
-        when more patches are asked for than there are source images, their second-best crops follow (the
-        released code fails).
+        the draws are seeded; crops are not bound to whole pixels, have the shape of the images, and are
+        rounded to grey levels before they are scored, as they are kept; with a ``factor`` they are sampled
+        at full size and averaged, not resized with a filter; scores are among the classes that the teacher
+        has seen; and when more patches are asked for than there are source images, their second-best crops
+        follow (the released code fails).
     """
 
     factor: int = 1
