@@ -1,7 +1,7 @@
 """Distillers side by side: `python -m experiments.compare_distillers --distillers '[random, herding, rded]'`.
 
-One teacher learns the training images; each distiller makes exemplars of them, of the same bytes; and
-students with the network of the teacher learn the exemplars, all with as many steps, images a step, the same
+One teacher learns the training images; each distiller makes exemplars of them, of the same bytes (or, with a
+codec of files, as many: the table says what they take); and students with the network of the teacher learn the exemplars, all with as many steps, images a step, the same
 augmentation and learning rate. Every option can stand in a YAML file (`--config
 experiments/configs/compare_digits.yaml`) and be overridden on the command line; unknown keys are errors.
 
