@@ -1,10 +1,10 @@
 """Distillers side by side: `python -m experiments.compare_distillers --distillers '[random, herding, rded]'`.
 
-One teacher learns the training images; each distiller makes exemplars of them, of the same bytes (or, with a
-codec of files, as many: the table says what they take); and students with the network of the teacher learn the
-exemplars, all with as many steps, images a step, the same augmentation and learning rate. Every option can
-stand in a YAML file (`--config experiments/configs/compare_digits.yaml`) and be overridden on the command line;
-unknown keys are errors.
+One teacher learns the training images; each distiller makes exemplars of them, of the same bytes (or, with
+a codec of files, as many: the table says what they take); and students with the network of the teacher learn
+the exemplars, all with as many steps, images a step, the same augmentation and learning rate. Every option
+can stand in a YAML file (`--config experiments/configs/compare_digits.yaml`) and be overridden on the command
+line; unknown keys are errors.
 
 A row goes to `OUT/rows.jsonl` as soon as its student is trained. A command that is started again goes on
 where it was stopped, and tries again what failed. Two processes share the work with `--shard 1/2` and
