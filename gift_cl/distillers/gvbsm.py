@@ -61,7 +61,8 @@ class GVBSM:
         CIFAR. Deliberate differences: to be affordable in a stream, 1,000 iterations and not 4,000, and two
         small backbones trained for 20 epochs, where theirs are ConvNet-3 with instance norm, MobileNetV2,
         WRN-16-2 and ShuffleNetV2-0.5 beside a ResNet-18, trained for 50 (CIFAR-100) or 5 (CIFAR-10). Moving
-        averages begin anew with each batch of classes, and at its own statistics (see `StatisticsMatching`).
+        averages begin anew with each batch of classes, and at its own statistics (see `StatisticsMatching`);
+        the networks take turns from the first one on in each batch.
         Real statistics are those of all images together. Pixels are rounded when stored, not truncated.
     """
 

@@ -18,12 +18,7 @@ Line = dict[str, str]
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "distillers.md").read_text()
-LOSSES = {
-    "CE": ("hard", "ce"),
-    "GIFT": ("hard", "gift:weight=0.8"),
-    "GIFT + CE": ("hard", "gift_ce:weight=0.5"),
-    "GIFT, stored logits": ("stored", "gift:weight=0.8"),
-}
+LOSSES = {"CE": "ce", "GIFT": "gift:weight=0.8", "GIFT + CE": "gift_ce:weight=0.5"}
 
 
 def runs(name: str) -> list[Line]:
@@ -88,14 +83,23 @@ DIGITS = runs("streams_digits")
 SIZES = ("1", "2", "5", "10", "20", "50")
 
 
+STORED = runs("streams_digits_stored")
+
+
 def digits(name: str, codec: str, loss: str, size: str) -> list[Line]:
-    labels, spec = LOSSES[loss]
     return [
         line
         for line in DIGITS
-        if (line["ipc"], line["codec"], line["loss"]) == (size, codec, spec)
-        and line["labels"].partition(":")[0] == labels
+        if (line["ipc"], line["codec"], line["loss"]) == (size, codec, LOSSES[loss])
         and belongs(line["exemplars"], name)
+    ]
+
+
+def stored(name: str, codec: str, size: str) -> list[Line]:
+    return [
+        line
+        for line in STORED
+        if (line["ipc"], line["codec"]) == (size, codec) and belongs(line["exemplars"], name)
     ]
 
 
@@ -124,33 +128,61 @@ def test_differences_in_streams_of_digits_are_those_of_the_runs() -> None:
         assert [over(own, other) for other in (first, twin, herding)] == differences
 
 
+def test_accuracies_with_stored_labels_are_those_of_the_runs() -> None:
+    cells = table("#### With the teacher's labels", "exemplars")
+    for name, codec, *accuracies in cells:
+        found = [stored(name, codec, size) for size in SIZES[1:]]
+        assert [len(lines) for lines in found] == [5] * 5
+        assert [mean(lines) for lines in found] == accuracies
+    assert 5 * 5 * len(cells) == len(STORED)
+
+
+def test_differences_with_stored_labels_are_those_of_the_runs() -> None:
+    cells = table("#### With the teacher's labels", "IPC")
+    assert len(cells) == 10
+    for size, rival, ours, *differences in cells:
+        name, _, accuracy = ours.partition(": ")
+        all_of_size = memories_of(line for line in STORED if line["ipc"] == size)
+        (own,) = (memory for memory in all_of_size if belongs(memory[0]["exemplars"], name))
+        first = best(memory for memory in all_of_size if is_real(memory))
+        twin = best(memory for memory in all_of_size if is_real(memory) and are_twins(own, memory))
+        assert rival == f"{first[0]['exemplars']}, {first[0]['codec']}: {mean(first)}"
+        assert accuracy == mean(own)
+        herding = stored("herding", "raw", size)
+        assert [over(own, other) for other in (first, twin, herding)] == differences
+
+
 # Streams of CIFAR-100
 
 CIFAR = memories_of(runs("streams_cifar100"))
 
 
-def cifar(name: str, codec: str, size: str) -> list[Line]:
+def cifar(
+    name: str, codec: str, size: str, *, labels: str = "hard", loss: str = "gift_ce:weight=0.5"
+) -> list[Line]:
     """Runs of a memory of a size."""
     found = [
         [line for line in memory if line["ipc"] == size]
         for memory in CIFAR
-        if memory[0]["codec"] == codec and belongs(memory[0]["exemplars"], name)
+        if (memory[0]["codec"], memory[0]["labels"], memory[0]["loss"]) == (codec, labels, loss)
+        and belongs(memory[0]["exemplars"], name)
     ]
     (lines,) = filter(None, found)
     return lines
 
 
 def test_accuracies_in_streams_of_cifar100_are_those_of_the_runs() -> None:
-    cells = table("### Split CIFAR-100, 10 experiences", "size")
-    counted = 0
-    for size, name, codec, number, nbytes, accuracy, count in cells:
-        lines = cifar(name, codec, size)
-        counted += len(lines)
+    section, of_others = "### Split CIFAR-100, 10 experiences", "#### Other labels and losses"
+    rows = [(cifar(cells[1], cells[2], cells[0]), cells[3:]) for cells in table(section, "size")]
+    for name, codec, labels, loss, *cells in table(of_others, "exemplars"):
+        spec = {"GIFT + CE": "gift_ce:weight=0.5", "CE": "ce"}[loss]
+        rows.append((cifar(name, codec, "1", labels=labels, loss=spec), cells))
+    for lines, (number, nbytes, accuracy, count) in rows:
         assert (mean(lines), str(len(lines))) == (accuracy, count)
         assert f"{statistics.fmean(int(line['bytes']) for line in lines):,.0f}" == nbytes
-        if number != "as many as fit":
+        if number not in ("as many as fit", "all 200"):
             assert {int(line["num_exemplars"]) for line in lines} == {100 * int(number)}
-    assert counted == sum(map(len, CIFAR))
+    assert sum(len(lines) for lines, _ in rows) == sum(map(len, CIFAR))
 
 
 def test_differences_in_streams_of_cifar100_are_those_of_the_runs() -> None:
