@@ -20,7 +20,7 @@ from gift_cl.evaluation.lookup import find_teacher
 from gift_cl.evaluation.parts import find_device
 from gift_cl.evaluation.processes import current
 from gift_cl.evaluation.teacher_recipe import measure_teacher
-from gift_cl.models import MODELS, find_card
+from gift_cl.models import find_architecture, find_card
 from gift_cl.real_data import HOLD_OUT_SEED, RealData, data_root, hold_out, load_real_data
 from gift_cl.teacher_file import LoadedTeacher, is_teacher_file, load_teacher
 
@@ -148,7 +148,7 @@ def _find_teacher(options: argparse.Namespace, distiller: Distiller) -> Path | N
     """Its file. One that would only judge the exemplars may be missing, unless its file is named."""
     path: Path | None = options.teacher
     if options.model is not None:
-        MODELS.entry(options.model)  # it refuses names that no network has
+        find_architecture(options.model)  # it refuses what no network is called
     if path is not None or (options.model is None and not distiller.needs_teacher):
         return path
     if options.model is None:

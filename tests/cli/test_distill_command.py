@@ -134,7 +134,7 @@ def test_a_teacher_only_judges_where_none_is_needed(
     root = ("--root", teacher.parents[1])
     found = run_json(*RANDOM, *root, "--model", "mlp", "--out", tmp_path / "c.safetensors")
     assert found["agreement"] == facts["agreement"]
-    missing = run_json(*RANDOM, *root, "--model", "conv3", "--out", tmp_path / "d.safetensors")
+    missing = run_json(*RANDOM, *root, "--model", "mobilenet_v2", "--out", tmp_path / "d.safetensors")
     assert (missing["teacher"], missing["agreement"]["stored"]) == (None, None)
 
 
