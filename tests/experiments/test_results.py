@@ -184,10 +184,10 @@ def test_accuracies_in_streams_of_cifar100_are_those_of_the_runs() -> None:
 
 def test_differences_in_streams_of_cifar100_are_those_of_the_runs() -> None:
     cells = table("### Split CIFAR-100, 10 experiences", "idc over")
-    assert len(cells) == 3
+    assert len(cells) == 4
     for rival, *differences in cells:
         name, codec, *size = rival.split(", ")
-        for of_size, difference in zip(("1", "2"), differences, strict=True):
+        for of_size, difference in zip(("1", "2", "5"), differences, strict=True):
             rivals = cifar(name, codec, size[0] if size else of_size)
             assert over(cifar("idc", "webp:10", of_size), rivals) == difference
 
@@ -255,11 +255,14 @@ def claims() -> dict[str, list[str]]:
                 (digits("dm", "raw", "GIFT", "10"), digits("herding", "raw", "GIFT", "10")),
                 (stored("idc", "quantize:2", "10"), stored("herding", "raw", "10")),
                 (stored("dm", "raw", "10"), stored("herding", "raw", "10")),
+                (cifar("idc", "webp:10", "1"), cifar("herding", "raw", "1")),
                 (cifar("idc", "webp:10", "1"), cifar("herding", "webp:50", "1")),
                 (cifar("idc", "webp:10", "1"), ten_raw),
-                (cifar("idc", "webp:10", "1"), cifar("coverage", "webp:10", "1")),
                 (cifar("idc", "webp:10", "2"), cifar("herding", "raw", "2")),
                 (cifar("idc", "webp:10", "2"), cifar("herding", "webp:50", "2")),
+                (cifar("rded", "webp:50", "10"), ten_raw),
+                (cifar("idc", "webp:10", "1"), cifar("coverage", "webp:10", "1")),
+                (cifar("herding", "webp:50", "10"), ten_raw),
             ]
         ],
         "## Side by side": [
