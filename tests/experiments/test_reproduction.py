@@ -23,15 +23,16 @@ def table(file: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("file", "cells"), [("adamw", 12), ("random", 6), ("sgd_rates", 28), ("sgd", 3)], ids=str
+    ("file", "cells"), [("adamw", 12), ("random", 6), ("sgd_rates", 28), ("sgd", 3), ("own", 1)], ids=str
 )
 def test_every_grid_can_be_read(file: str, cells: int) -> None:
     assert len(list(expand(parse(["--config", str(FOLDER / f"{file}.yaml")])))) == cells
 
 
-def test_the_document_says_what_its_rows_say() -> None:
-    found = table(FOLDER / "rows.jsonl")
-    assert len(found) == 10
+@pytest.mark.parametrize(("file", "count"), [("rows", 10), ("own", 1)])
+def test_the_document_says_what_its_rows_say(file: str, count: int) -> None:
+    found = table(FOLDER / f"{file}.jsonl")
+    assert len(found) == count
     for row in found:
         cells = "| {method} | {loss} | {optimizer} | {lr} | {n} | {last (%)} | {best (%)} | {top-5 (%)} |"
         assert cells.format_map(row) in DOCUMENT

@@ -166,8 +166,11 @@ def cifar(
 
 
 def test_accuracies_in_streams_of_cifar100_are_those_of_the_runs() -> None:
-    section = "### Split CIFAR-100, 10 experiences"
+    section, of_others = "### Split CIFAR-100, 10 experiences", "#### Other labels and losses"
     rows = [(cifar(cells[1], cells[2], cells[0]), cells[3:]) for cells in table(section, "size")]
+    for name, codec, labels, loss, *cells in table(of_others, "exemplars"):
+        spec = {"GIFT + CE": "gift_ce:weight=0.5", "CE": "ce"}[loss]
+        rows.append((cifar(name, codec, "1", labels=labels, loss=spec), cells))
     for lines, (number, nbytes, accuracy, count) in rows:
         assert (mean(lines), str(len(lines))) == (accuracy, count)
         assert f"{statistics.fmean(int(line['bytes']) for line in lines):,.0f}" == nbytes
@@ -264,6 +267,10 @@ def claims() -> dict[str, list[str]]:
             over(stored("dm", "raw", "10"), stored("coverage", "raw", "10")),
             over(stored("idc", "quantize:2", "5"), stored("herding", "quantize:2", "5")),
             over(cifar("coverage", "raw", "10"), ten_raw),
+            over(
+                cifar("idc", "webp:10", "1", loss="ce"),
+                cifar("coverage", "webp:10", "1", loss="ce"),
+            ),
         ],
         "## Speed": [
             over(ten_classes(ours, size, loss), ten_classes(theirs, size, loss))
