@@ -63,7 +63,7 @@ class DM(Matching):
     ) -> DistilledDataset:
         """See `Distiller.distill`; a teacher that is not needed gives its device alone."""
         require_input(images, labels, per_class=per_class)
-        images = images if teacher is None else images.to(teacher.device)
+        device = images.device if teacher is None else teacher.device
         teacher = self.own_teacher(teacher, labels)
         start = self.open(
             images,
@@ -71,6 +71,7 @@ class DM(Matching):
             per_class=per_class,
             num_classes=num_classes,
             teacher=teacher,
+            device=device,
             generator=generator,
             progress=progress,
         )

@@ -153,13 +153,14 @@ class Embedding:
         return nn.Sequential(*layers).requires_grad_(False).eval()
 
 
-def pixel_box(images: Tensor, teacher: Teacher | None) -> PixelBox:
+def pixel_box(images: Tensor, teacher: Teacher | None, device: torch.device | None = None) -> PixelBox:
     """Where pixels are optimised: as the teacher sees them, else standardised as these images are.
 
     Args:
         images: uint8 (N, C, H, W). Without a teacher each channel gets mean 0 and standard deviation 1 over
-            all of them, and the box is on their device.
+            all of them.
         teacher: Gives its normalisation and its device.
+        device: Of the box, without a teacher; that of the images by default.
     """
     if teacher is not None:
         return PixelBox(teacher.normalization, teacher.device)
@@ -169,7 +170,7 @@ def pixel_box(images: Tensor, teacher: Teacher | None) -> PixelBox:
     mean = shares @ values
     deviation = (shares * (values - mean[:, None]).square()).sum(1).sqrt()
     deviation.clamp_(min=1 / 255)  # a channel may be black throughout
-    return PixelBox(Normalization(tuple(mean.tolist()), tuple(deviation.tolist())), images.device)
+    return PixelBox(Normalization(tuple(mean.tolist()), tuple(deviation.tolist())), device or images.device)
 
 
 @torch.no_grad()

@@ -132,7 +132,7 @@ class IDC(Matching):
         Exemplars of a class are in the order of what they start from.
         """
         require_input(images, labels, per_class=per_class)
-        images = images if teacher is None else images.to(teacher.device)
+        device = images.device if teacher is None else teacher.device
         teacher = self.own_teacher(teacher, labels)
         self._check_size(*images.shape[2:])
         classes = labels.unique()
@@ -148,6 +148,7 @@ class IDC(Matching):
             per_class=per_class,
             num_classes=num_classes,
             teacher=teacher,
+            device=device,
             generator=generator,
             progress=progress,
         )

@@ -144,6 +144,7 @@ class Matching:
         per_class: int,
         num_classes: int,
         teacher: Teacher | None,
+        device: torch.device,
         generator: torch.Generator,
         progress: Progress,
     ) -> Start:
@@ -151,12 +152,13 @@ class Matching:
 
         Args:
             teacher: `own_teacher`.
+            device: Where networks without a teacher compute.
         """
         counts = count_labels(labels).values()
         trained = self.source.training_images(len(images))
         real, made = (sum(min(count, most) for count in counts) for most in (self.real, per_class))
         tally = _Tally(progress, trained + self.iterations * made + (self.pool or self.iterations) * real)
-        box = pixel_box(images, teacher)
+        box = pixel_box(images, teacher, device)
         networks = self.source.open(
             images, labels, box=box, teacher=teacher, generator=generator, progress=tally.reach
         )

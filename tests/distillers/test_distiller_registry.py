@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gift_cl.distillers import DISTILLERS, RDED, Distiller, Herding, RandomImages
+from gift_cl.distillers import DISTILLERS, RDED, Distiller, Herding, RandomImages, matching
 from gift_cl.models import build_model
 from gift_cl.normalization import Normalization
 from gift_cl.teacher import Teacher, UnseenClassError
@@ -199,3 +199,29 @@ def test_unusable_input_is_refused(
             teacher=make_teacher(),
             generator=torch.Generator(),
         )
+
+
+@pytest.mark.parametrize("spec", ["dm:iterations=2,width=4", "idc:iterations=2,width=4"])
+def test_a_teacher_that_is_not_needed_gives_its_device(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device ``meta`` stands for an accelerator."""
+    devices = []
+
+    def pixel_box(images: Tensor, teacher: Teacher | None, device: torch.device) -> None:
+        assert (images.device.type, teacher) == ("cpu", None)  # images follow class by class
+        devices.append(device.type)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(matching, "pixel_box", pixel_box)
+    teacher = make_teacher()
+    teacher.model.to("meta")
+    images, labels = make_images()
+    with pytest.raises(KeyboardInterrupt):
+        DISTILLERS.create(spec).distill(
+            images,
+            labels,
+            per_class=2,
+            num_classes=5,
+            teacher=teacher,
+            generator=torch.Generator(),
+        )
+    assert devices == ["meta"]
