@@ -6,6 +6,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ def wait_for(is_so: Callable[[], bool]) -> None:
 
 
 def is_claimed(out: Path) -> bool:
-    return (out / "claims").exists() and any((out / "claims").iterdir())
+    """Whether a claim is there, and written: of one that is not, nobody knows for minutes that it is dead."""
+    with suppress(FileNotFoundError):  # it may go meanwhile
+        return any(file.stat().st_size for file in (out / "claims").glob("*"))
+    return False
 
 
 def counts(out: Path) -> Counter[str]:
